@@ -1,0 +1,1 @@
+"""Dashboards: figures and reports from pandas frames."""

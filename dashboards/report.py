@@ -1,0 +1,261 @@
+"""The report: one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io
+import plotly.offline
+from markupsafe import Markup
+
+from parefront.dashboards import figures, outcomes, words
+from parefront.dashboards.frame import (
+    ACCURACY,
+    Row,
+    baseline_of,
+    front_of,
+    objective_of,
+    rows,
+)
+from parefront.dashboards.picks import headline_picks
+from parefront.search.summary import ObjectiveSummary, Summary
+
+_PLOT_CONFIG = {
+    "displaylogo": False,
+    # Plotly's own default offers to upload the chart to a service of its makers.
+    "showSendToCloud": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "toImage"],
+}
+_SHOWN_TRIALS = 12
+"""How many trial numbers of a group of reasons are listed."""
+
+
+def write_report(path: Path, trials: pd.DataFrame, summary: Summary) -> None:
+    """Writes a study's report as one self-contained HTML file.
+
+    The file holds Plotly's script, all data and all styles, and forbids itself any connection.
+    Everything in it that comes from the study is escaped.
+
+    Args:
+        path: File to write; an existing one is replaced.
+        trials: One row a trial.
+        summary: The study.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path.write_text(report_html(trials, summary), encoding="utf-8")
+
+
+def report_html(trials: pd.DataFrame, summary: Summary) -> str:
+    """The report as the text of an HTML file; arguments as `write_report`."""
+    folder = files("parefront.dashboards")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(folder.joinpath("report.html").read_text(encoding="utf-8"))
+    return template.render(
+        **_context(trials, summary),
+        # Both are shipped with a package and hold nothing of the study.
+        css=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704
+        plotly=Markup(plotly.offline.get_plotlyjs()),  # noqa: S704
+    )
+
+
+def _context(trials: pd.DataFrame, summary: Summary) -> dict[str, Any]:
+    """Everything the template shows, as texts, numbers and ready-made figures."""
+    front = rows(front_of(trials, summary))
+    baseline = baseline_of(trials, summary)
+    picks = headline_picks(trials, summary)
+    by_number = {row["trial"]: row for row in front}
+    titles: dict[int, list[str]] = {}
+    for pick in picks:
+        if pick.trial is not None:
+            titles.setdefault(pick.trial, []).append(pick.title)
+    beaten = [] if baseline is None or baseline["trial"] in by_number else [baseline]
+    nearest = outcomes.nearest_to_bounds(trials, summary) if not front else trials.iloc[:0]
+    return {
+        "summary": summary,
+        "generated": summary.generated.strftime("%Y-%m-%d %H:%M %Z").strip(),
+        "counts": outcomes.state_counts(trials),
+        "total": len(trials),
+        "bounds": [words.bound_text(each) for each in outcomes.bounded_objectives(summary)],
+        "picks": [
+            {
+                "pick": pick,
+                "row": by_number.get(pick.trial),
+                **_cells(by_number[pick.trial], summary),
+            }
+            if pick.trial is not None
+            else {"pick": pick, "row": None}
+            for pick in picks
+        ],
+        "only_baseline": len(front) == 1 and front[0]["trial"] == summary.baseline,
+        "no_front": outcomes.no_front_reason(trials),
+        "nearest": [
+            {**_cells(row, summary), "broken": outcomes.broken_bounds(row, summary)}
+            for row in rows(nearest)
+        ],
+        "front": [
+            {**_cells(row, summary), "titles": titles.get(row["trial"], [])} for row in front
+        ],
+        "beaten_baseline": [_cells(row, summary) for row in beaten],
+        "figures": _figures(trials, summary),
+        "failed": _reasons(trials, "failed"),
+        "refused": _reasons(trials, "infeasible"),
+        "fingerprint": {key: _fact(value) for key, value in summary.fingerprint.items()},
+    }
+
+
+def _cells(row: Row, summary: Summary) -> dict[str, Any]:
+    """The texts of a table's row."""
+    sha256, achieved = row["artifact_sha256"], row["achieved"]
+    return {
+        "trial": row["trial"],
+        "origin": row["origin"],
+        "values": [_value_cell(row, objective) for objective in summary.objectives],
+        "speedup": words.ratio_text(row["speedup"]),
+        "shrink": words.ratio_text(row["shrink"]),
+        "ratios": [
+            words.ratio_words(row["speedup"], "faster", "slower"),
+            words.ratio_words(row["shrink"], "smaller", "larger"),
+        ],
+        "stages": words.stage_texts(row["candidate"]) or ["unchanged model"],
+        "sha256": sha256 if isinstance(sha256, str) else "",
+        "achieved": json.dumps(achieved, indent=1, default=str)
+        if isinstance(achieved, Mapping) and achieved
+        else "",
+    }
+
+
+def _value_cell(row: Row, objective: ObjectiveSummary) -> dict[str, str]:
+    column, unit = objective.column, objective.unit
+    return {
+        "label": objective.label,
+        "value": words.value_text(row[column], unit),
+        "interval": words.interval_text(row[f"{column}_low"], row[f"{column}_high"], unit),
+    }
+
+
+def _reasons(trials: pd.DataFrame, state: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "count": len(group.trials),
+            "first": group.reason.splitlines()[0],
+            "rest": "\n".join(group.reason.splitlines()[1:]),
+            "trials": ", ".join(str(number) for number in group.trials[:_SHOWN_TRIALS]),
+            "more": max(0, len(group.trials) - _SHOWN_TRIALS),
+        }
+        for group in outcomes.reason_groups(trials, state)
+    ]
+
+
+def _fact(value: object) -> str:
+    return (
+        json.dumps(value, default=str) if isinstance(value, Mapping | list | tuple) else str(value)
+    )
+
+
+def _figures(trials: pd.DataFrame, summary: Summary) -> list[dict[str, Any]]:
+    """The figures that the trials have data for, each with a heading and a note."""
+    found: list[dict[str, Any]] = []
+
+    def add(key: str, heading: str, note: str, figure: go.Figure, least_width: int = 0) -> None:
+        html = plotly.io.to_html(
+            figure,
+            config=_PLOT_CONFIG,
+            include_plotlyjs=False,
+            full_html=False,
+            div_id=f"figure-{key}",
+        )
+        found.append(
+            {
+                "heading": heading,
+                "note": note,
+                # Plotly writes "<", ">" and "/" of the data as escapes of JSON.
+                "html": Markup(html),  # noqa: S704
+                "least_width": least_width,
+            }
+        )
+
+    for build in (_tradeoffs, _history, _scatter3d, _parallel):
+        build(trials, summary, add)
+    return found
+
+
+_Add = Callable[..., None]
+
+
+def _tradeoffs(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
+    metric, size = objective_of(summary, ACCURACY), objective_of(summary, "size_bytes")
+    for x in summary.objectives:
+        if metric is None or x.column == ACCURACY:
+            continue
+        grows = size if x.column == "latency_ms" else None
+        data = figures.tradeoff_data(trials, summary, x, metric, grows)
+        if len(data.points) == 0:
+            continue
+        notes = [
+            "Bars: intervals of the front. Line: edge of the front in these two objectives."
+            if len(data.outline)
+            else "No front to draw.",
+            f"Marker area: {grows.label}." if grows is not None else "",
+            f"{data.hidden} far worse points are out of view; double-click to see all."
+            if data.hidden
+            else "",
+        ]
+        note = " ".join(each for each in notes if each)
+        heading = f"{metric.label} against {x.label}"
+        add(x.column, heading, note, figures.draw_tradeoff(data, trials, summary))
+
+
+def _scatter3d(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
+    chosen = [objective_of(summary, column) for column in ("latency_ms", "size_bytes", ACCURACY)]
+    x, y, z = chosen
+    if x is None or y is None or z is None:
+        return
+    data = figures.scatter3d_data(trials, summary, (x, y, z))
+    if len(data.points) == 0:
+        return
+    note = "Drag to turn."
+    if data.left_out:
+        note += f" {data.left_out} points far worse than the front or too many are left out."
+    add(
+        "3d",
+        f"{z.label}, {x.label} and {y.label}",
+        note,
+        figures.draw_scatter3d(data, trials, summary),
+    )
+
+
+def _history(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
+    data = figures.history_data(trials, summary)
+    if data is None:
+        return
+    note = (
+        "Share of the space between the worst and the best values of the front and the baseline "
+        "that has been won. A curve that still rises says that more trials would help."
+    )
+    add("history", "Progress of the search", note, figures.draw_history(data))
+
+
+def _parallel(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
+    data = figures.parallel_data(trials, summary)
+    if data is None:
+        return
+    note = (
+        f"One line a measured candidate, coloured by {data.objective.label} from violet (worst) "
+        "to yellow (best). Drag along an axis to keep only the lines through that part of it."
+    )
+    if data.left_out:
+        note += f" {data.left_out} candidates that are not on the front are left out, evenly."
+    least_width = 80 * len(data.dimensions)
+    add("parallel", "Configs", note, figures.draw_parallel(data), least_width)

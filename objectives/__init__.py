@@ -1,0 +1,1 @@
+"""Objectives: what is measured on an artifact, where, and what beats what."""

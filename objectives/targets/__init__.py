@@ -1,0 +1,1 @@
+"""Targets: where and how an artifact runs. Importing this package does not import torch."""

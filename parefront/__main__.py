@@ -1,0 +1,254 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from parefront.errors import ParefrontError, UsageError
+
+_WIDTH = int(os.environ.get("COLUMNS", "160"))
+"""Columns of what is written to a file or a pipe."""
+
+app = typer.Typer(
+    name="parefront",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Search for Pareto-optimal compressed PyTorch models, measured on the file that ships.\n\n"
+    "Begin with `parefront launch STUDY.toml`; `parefront help study` explains the file.",
+)
+out = Console(width=None if sys.stdout.isatty() else _WIDTH)
+err = Console(stderr=True)
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Optuna storage URL, such as sqlite:///studies.db or postgresql://...; "
+        "the SQLite file .parefront/studies.db by default."
+    ),
+]
+StudyName = Annotated[str, typer.Argument(help="Name of a study; 'parefront studies' lists them.")]
+
+
+@app.command()
+def launch(
+    study: Annotated[Path, typer.Argument(help="Study file, in TOML.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in all, instead of the file's.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time in all, such as 90s or 1h30m, instead of the file's.")
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Run a search, or go on with one.
+
+    Ctrl-C ends it after the trial under way, a second Ctrl-C at once; nothing that was measured is
+    lost, and launching again goes on.
+    """
+    from parefront.live import LiveDisplay
+    from parefront.search.storage import home_of
+    from parefront.search.study_file import duration
+    from parefront.study import Study
+
+    try:
+        limit = duration(time) if time is not None else None
+    except ValueError as error:
+        raise UsageError(f"--time: {error}") from error
+    chosen = Study.from_file(study, storage=storage)
+    budget = chosen.budget(trials, limit)
+    _end_on_signal(chosen.stop)
+    with LiveDisplay(chosen, budget, out) as display:
+        chosen.optimize(trials=trials, time=limit, progress=display)
+    summary = chosen.summary()
+    for stage, reason in summary.stages_left_out.items():
+        out.print(f"stage '{stage}' was left out: {reason}", highlight=False)
+    out.print(f"The search ended: {chosen.ended}.", highlight=False)
+    _show(chosen)
+    reports = home_of(chosen.storage) / "reports"
+    reports.mkdir(exist_ok=True)
+    path = chosen.report(reports / f"{chosen.name}.html")
+    out.print(f"\nreport: {path}", highlight=False, soft_wrap=True)
+    if chosen.front().empty:
+        raise typer.Exit(1)
+    _next_steps(chosen.name, storage)
+
+
+@app.command()
+def studies(storage: Storage = None) -> None:
+    """List the studies in a storage."""
+    from rich.table import Table
+
+    from parefront.search.opened import study_names
+    from parefront.search.storage import default_url
+    from parefront.study import Study
+
+    table = Table("study", "trials", "failed", "front", "task", header_style="bold")
+    for name in study_names(storage or default_url()):
+        chosen = Study.load(name, storage=storage)
+        frame = chosen.frame()
+        table.add_row(
+            name,
+            str(len(frame)),
+            str(int((frame["state"] == "failed").sum())),
+            str(int(frame["on_front"].sum())),
+            chosen.settings.study.task,
+        )
+    out.print(table)
+
+
+@app.command()
+def front(
+    study: StudyName,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Show the candidates that nothing beats."""
+    from parefront.study import Study
+    from parefront.tables import front_json
+
+    chosen = Study.load(study, storage=storage)
+    if json:
+        sys.stdout.write(front_json(chosen.frame(), chosen.front(), chosen.summary()) + "\n")
+    else:
+        _show(chosen)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .html or .svg.")],
+    storage: Storage = None,
+) -> None:
+    """Write the report of a study: one HTML file that opens offline.
+
+    A file that ends in .svg gets the picture of the front alone, for a README or a model card.
+    """
+    from parefront.study import Study
+
+    path = Study.load(study, storage=storage).report(output)
+    out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    study: StudyName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New or empty folder.")],
+    trial: Annotated[int | None, typer.Option(help="Number of a trial that was measured.")] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(help="'knee', or bounds such as \"latency_ms<=0.5 and size_kb<=200\"."),
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Write a candidate as a bundle that runs without parefront.
+
+    The file is read back and measured again first, and the test split for the first time; on
+    mismatch nothing is written. Without --trial and --pick the knee of the front is taken.
+    """
+    from parefront.study import Study
+
+    if trial is not None and pick is not None:
+        raise UsageError("give --trial or --pick, not both")
+    chosen = Study.load(study, storage=storage)
+    number = trial if trial is not None else int(chosen.pick(pick or "knee")["trial"])
+    path = chosen.export(number, output)
+    out.print(f"wrote trial {number} to {path}; try: python {path}/run.py", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="A bundle.")],
+    storage: Storage = None,
+) -> None:
+    """Check that a bundle is what was exported and still gives what it says.
+
+    Files are compared with their checksums and recorded inputs are replayed. Where the study it
+    came from is in the storage, accuracy, size and latency are measured again. Nothing in the
+    bundle is executed but the model, by its runtime.
+    """
+    from parefront.search.verify import origin_of
+    from parefront.search.verify import verify as verify_bundle
+
+    checks = verify_bundle(directory, study=origin_of(directory, storage))
+    signs = {True: "[green]ok[/green]", False: "[red]failed[/red]", None: "not checked"}
+    for check in checks:
+        out.print(f"{signs[check.passed]:<12} {check.name}: {check.text}", soft_wrap=True)
+    if any(check.passed is False for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command(name="help")
+def help_(
+    topic: Annotated[str, typer.Argument(help="'study' explains the study file.")] = "",
+) -> None:
+    """Explain the study file, or a command."""
+    if topic == "study":
+        from parefront.manual import study_manual
+
+        out.print(study_manual())
+        return
+    app([*filter(None, [topic]), "--help"], prog_name="parefront")
+
+
+def _show(study: Any) -> None:  # noqa: ANN401 - importing Study here would load torch for --help
+    from parefront.tables import front_table, no_front
+
+    rows, summary = study.front(), study.summary()
+    if rows.empty:
+        out.print(no_front(study.frame(), summary), highlight=False, soft_wrap=True)
+        return
+    title = f"front of {study.name}: {len(rows)} candidates"
+    out.print(front_table(rows, summary, title=title))
+
+
+def _next_steps(name: str, storage: str | None) -> None:
+    extra = f" --storage {storage}" if storage else ""
+    out.print("\nNext:")
+    for command in (
+        f"parefront export {name} --pick knee -o bundles/{name}{extra}",
+        f"parefront verify bundles/{name}{extra}",
+        f"parefront front {name} --json{extra}",
+    ):
+        out.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _end_on_signal(stop: Callable[..., None]) -> None:
+    """First signal: end after the trial under way; second: at once."""
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal asked
+        stop(now=asked)
+        if not asked:
+            err.print("ending after this trial; again to end now", highlight=False)
+        asked = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+def main() -> None:
+    """Runs the command line; exits with 0 when done, 1 when failed, 2 on wrong use."""
+    # Before torch loads its threads: waiting threads that spin take the cores from a measurement,
+    # and from each other when another process is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except ParefrontError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Every error parefront raises on purpose.
+
+```
+ParefrontError
+├── UsageError                 the user's input is wrong (exit code 2)
+│   ├── TaskError                  a task that is missing, malformed or inconsistent
+│   ├── StudyFileError             a study file that is not valid
+│   ├── SpaceError                 stages or ranges that cannot work
+│   └── PickError                  an expression or name that picks nothing
+├── StorageError               the storage cannot be opened or read
+│   ├── StorageVersionError        written by another, incompatible version
+│   └── StudyNotFoundError         no study of that name
+├── TrialError                 one trial cannot go on; recorded as its reason
+│   ├── StageError                 a stage could not be applied
+│   ├── TrainingError              training diverged
+│   ├── BuildError                 the model could not become an artifact
+│   ├── ArtifactError              an artifact could not be written or read back
+│   └── MeasurementError           the target could not run or time the artifact
+└── BundleError                an exported bundle is not what it says
+```
+"""
+
+
+class ParefrontError(Exception):
+    """Base of all errors parefront raises on purpose."""
+
+
+class UsageError(ParefrontError):
+    """The user's input is wrong; the message says what was expected and what to do."""
+
+
+class TaskError(UsageError):
+    """A task is missing, malformed or inconsistent."""
+
+
+class StudyFileError(UsageError):
+    """A study file is not valid."""
+
+
+class SpaceError(UsageError):
+    """Stages or ranges of a space cannot work."""
+
+
+class PickError(UsageError):
+    """A pick names an unknown column, cannot be read, or matches no candidate."""
+
+
+class StorageError(ParefrontError):
+    """The storage cannot be opened, read or written."""
+
+
+class StorageVersionError(StorageError):
+    """The storage was written by another, incompatible version."""
+
+
+class StudyNotFoundError(StorageError):
+    """The storage holds no study of that name."""
+
+
+class TrialError(ParefrontError):
+    """One trial cannot go on; its message is recorded as the trial's reason."""
+
+
+class StageError(TrialError):
+    """A stage could not be applied to a model."""
+
+
+class TrainingError(TrialError):
+    """Training diverged, for example to a loss that is not finite."""
+
+
+class BuildError(TrialError):
+    """A model could not be turned into an artifact."""
+
+
+class ArtifactError(TrialError):
+    """An artifact could not be written to the store or read back."""
+
+
+class MeasurementError(TrialError):
+    """The target could not run or time an artifact."""
+
+
+class BundleError(ParefrontError):
+    """An exported bundle is not what it says it is."""

@@ -1,0 +1,69 @@
+"""The manual of the study file, from the models that check it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from parefront.objectives.targets.target import Target
+from parefront.search.study_file import StudyFile, StudySection
+from parefront.spaces.catalog import STAGES
+
+_EXAMPLE = """\
+[study]
+name = "mnist-cnn"
+task = "mnist_cnn.py:task"
+trials = 40
+time = "3m"
+
+[objectives]
+accuracy = { at_least = 0.95 }
+latency = {}
+size = {}
+
+[target]
+runtime = "onnxruntime"
+threads = 1
+batch_size = 1
+
+[space]                              # leave it out for every stage that fits the model
+prune = { ratio = [0.0, 0.8] }       # a pair is a range, a list of names a choice,
+recover = { epochs = 3 }             # one value is fixed, {} takes the defaults
+"""
+
+
+def study_manual() -> RenderableType:
+    """Every key of a study file with its type, default and meaning."""
+    sections: list[RenderableType] = [Text(_EXAMPLE)]
+    sections.append(_table("[study]", StudySection))
+    objectives = StudyFile.model_fields["objectives"].description
+    sections.append(Text(f"[objectives]\n  {objectives}\n"))
+    sections.append(_table("[target]", Target))
+    sections.append(Text(f"[space]\n  {StudyFile.model_fields['space'].description}\n"))
+    for stage in STAGES:
+        summary = (stage.__doc__ or "").strip().splitlines()[0]
+        sections.append(_table(f"{stage.name} = {{ ... }}   {summary}", stage.choices_type))
+    return Group(*sections)
+
+
+def _table(title: str, model: type[BaseModel]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
+    table.add_column("key")
+    table.add_column("default")
+    table.add_column("meaning")
+    for name, field in model.model_fields.items():
+        default = "needed" if field.is_required() else _plain(field.get_default())
+        table.add_row(Text(name), Text(default), Text(field.description or ""))
+    return table
+
+
+def _plain(value: object) -> str:
+    low, high = getattr(value, "low", None), getattr(value, "high", None)
+    if low is not None:
+        return str(low) if low == high else f"[{low}, {high}]"
+    options = getattr(value, "options", None)
+    if options is not None:
+        return str(list(options)) if len(options) > 1 else repr(options[0])
+    return "-" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""Search: tasks, trials, studies, storage and export."""

@@ -1,0 +1,72 @@
+"""The baseline of a study: trained once, kept, and measured against ever after."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from parefront.errors import ArtifactError, TaskError
+from parefront.search.task import PreparedTask
+from parefront.spaces.distillation.training import train
+
+
+def trained_baseline(
+    task: PreparedTask, path: Path, *, seed: int, tick: Callable[[], None]
+) -> nn.Module:
+    """The trained baseline, from `path` if it is there, else trained and kept there.
+
+    Only tensors are read from the file, never code.
+
+    Args:
+        task: The task; its baseline module is trained in place.
+        path: Where the weights are kept.
+        seed: Seed of the training.
+        tick: Called between steps.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        TaskError: If kept weights do not fit the task's model.
+        TrainingError: If training diverges.
+        ArtifactError: If the weights cannot be written or read.
+    """
+    module = task.baseline
+    if path.exists():
+        try:
+            module.load_state_dict(torch.load(path, weights_only=True))
+        except RuntimeError as error:
+            raise TaskError(
+                f"the task's model is not the one this study began with ({path} does not fit it); "
+                "put the model back or give the study a new name"
+            ) from error
+        return module.eval()
+    if task.source.pretrain is not None:
+        train(
+            module,
+            task.train,
+            lambda inputs, outputs, targets: task.loss(outputs, targets),  # noqa: ARG005
+            epochs=task.source.pretrain.epochs,
+            learning_rate=task.source.pretrain.learning_rate,
+            batch_size=task.source.pretrain.batch_size,
+            seed=seed,
+            tick=tick,
+        )
+    _save(module, path)
+    return module.eval()
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".pt")
+        with os.fdopen(handle, "wb") as file:
+            torch.save(module.state_dict(), file)
+        Path(name).replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise ArtifactError(f"cannot write the baseline's weights to {path}: {error}") from error

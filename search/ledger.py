@@ -1,0 +1,219 @@
+"""The trials of one study in its storage: created, finished, found again after a crash.
+
+Only the public interface of Optuna's storages is used. A trial is created with everything known
+about it in one transaction, which keeps the cost of a trial at a few transactions however many
+parameters it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from parefront.errors import StorageError
+from parefront.search.records import (
+    RESULT_KEY,
+    TRIAL_KEY,
+    Origin,
+    Outcome,
+    Status,
+    TrialRecord,
+    outcome_of,
+    record_of,
+    state_of,
+)
+
+Failure = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
+"""What a storage raises when the database is gone, locked for too long, or full."""
+
+MAX_DEATHS = 5
+"""A candidate that took its process down this often is not tried again."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial with its records.
+
+    Attributes:
+        trial: The trial as Optuna keeps it.
+        record: What was written when it was created.
+        outcome: What was written when it ended; `None` while it runs, or when its process died.
+    """
+
+    trial: FrozenTrial
+    record: TrialRecord
+    outcome: Outcome | None
+
+    @property
+    def status(self) -> Status:
+        """What became of the trial."""
+        if self.outcome is None or not self.trial.state.is_finished():
+            return Status.RUNNING
+        return self.outcome.status
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts towards the budget: it is over, and will not be tried again."""
+        return self.status not in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it measured the unchanged model."""
+        return self.record.origin == Origin.BASELINE and self.status == Status.COMPLETE
+
+
+class Ledger:
+    """The trials of one study.
+
+    Args:
+        study: The Optuna study.
+        storage: The storage that holds it.
+        objectives: Names of the objectives, in the order of the study's values.
+    """
+
+    def __init__(
+        self, study: optuna.Study, storage: BaseStorage, objectives: Sequence[str]
+    ) -> None:
+        self._study = study
+        self._storage = storage
+        self._id = storage.get_study_id_from_name(study.study_name)
+        self._objectives = tuple(objectives)
+        self._finished: dict[int, Entry] = {}
+
+    def entries(self) -> list[Entry]:
+        """All trials parefront made, in the order of their numbers.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        try:
+            trials = self._study.get_trials(deepcopy=False)
+        except Failure as error:
+            raise failed(error) from error
+        entries = []
+        for trial in trials:
+            if TRIAL_KEY not in trial.user_attrs:
+                continue
+            entry = self._finished.get(trial.number)
+            if entry is None:
+                entry = Entry(trial, record_of(trial), outcome_of(trial))
+                if trial.state.is_finished():
+                    self._finished[trial.number] = entry
+            entries.append(entry)
+        return entries
+
+    def create(
+        self,
+        record: TrialRecord,
+        parameters: Mapping[str, Any],
+        distributions: Mapping[str, optuna.distributions.BaseDistribution],
+        system_attrs: Mapping[str, Any],
+    ) -> int:
+        """Creates a running trial in one transaction.
+
+        Returns:
+            The storage's id of the trial.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(parameters),
+            distributions=dict(distributions),
+            user_attrs={TRIAL_KEY: record.model_dump(mode="json")},
+            system_attrs=dict(system_attrs),
+        )
+        try:
+            return self._storage.create_new_trial(self._id, template)
+        except Failure as error:
+            raise failed(error) from error
+
+    def number(self, trial_id: int) -> int:
+        """The number of a trial within the study."""
+        return self._storage.get_trial_number_from_id(trial_id)
+
+    def finish(self, trial_id: int, outcome: Outcome) -> None:
+        """Records how a trial ended; the record comes first, so that it cannot be lost.
+
+        Args:
+            trial_id: The storage's id of the trial.
+            outcome: How it ended.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        state = state_of(outcome)
+        values = None
+        if state == TrialState.COMPLETE:
+            values = [outcome.measurements[name].value for name in self._objectives]
+        # Optuna names the attributes of constraints itself.
+        constraints = create_trial(
+            state=TrialState.FAIL, constraints=dict(outcome.violations)
+        ).system_attrs
+        try:
+            self._storage.set_trial_user_attr(trial_id, RESULT_KEY, outcome.model_dump(mode="json"))
+            for key, value in constraints.items():
+                self._storage.set_trial_system_attr(trial_id, key, value)
+            self._storage.set_trial_state_values(trial_id, state, values)
+        except Failure as error:
+            raise failed(error) from error
+
+    def reclaim(self, entries: Sequence[Entry]) -> list[int]:
+        """Ends the trials whose processes died.
+
+        A trial that was over but not told is told. Another is marked as interrupted, so that its
+        candidate is tried again, or as failed when it has taken its process down before.
+
+        Args:
+            entries: All trials.
+
+        Returns:
+            Numbers of the trials that were ended.
+        """
+        ended = []
+        for entry in entries:
+            if entry.status != Status.RUNNING or entry.record.owner.alive():
+                continue
+            number = entry.trial.number
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+            self.finish(trial_id, entry.outcome or _abandoned(entry.record))
+            ended.append(number)
+        return ended
+
+
+def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
+    """Records for trying the candidates again whose last trial was cut short, oldest first."""
+    last = {entry.record.candidate_id: entry for entry in entries}
+    again = []
+    for entry in last.values():
+        if entry.status in (Status.STOPPED, Status.INTERRUPTED):
+            died = entry.status == Status.INTERRUPTED
+            deaths = entry.record.deaths + died
+            again.append(entry.record.model_copy(update={"deaths": deaths}))
+    return again
+
+
+def _abandoned(record: TrialRecord) -> Outcome:
+    deaths = record.deaths + 1
+    if deaths >= MAX_DEATHS:
+        return Outcome(
+            status=Status.FAILED,
+            reason=f"its process died {deaths} times while it ran, for example by a crash or for "
+            "lack of memory",
+        )
+    return Outcome(status=Status.INTERRUPTED, reason="its process died while it ran")
+
+
+def failed(error: Exception) -> StorageError:
+    """Our own error for one of `Failure`."""
+    reason = str(error.__cause__ or error).splitlines()[0]
+    return StorageError(
+        f"the storage failed: {reason}; what was told is safe, launch again to go on"
+    )

@@ -1,0 +1,150 @@
+"""A study as it is in its storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import optuna
+
+from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
+from parefront.objectives.catalog import OBJECTIVES
+from parefront.objectives.measurement import Direction
+from parefront.search.ledger import Failure, Ledger, failed
+from parefront.search.proposer import optuna_directions
+from parefront.search.storage import open_storage
+from parefront.search.study_file import StudyFile
+from parefront.search.study_record import (
+    BASELINE_KEY,
+    STUDY_KEY,
+    BaselineRecord,
+    StudyRecord,
+    check_same,
+    study_record,
+)
+from parefront.search.task import PreparedTask
+
+
+@dataclass(frozen=True)
+class OpenedStudy:
+    """A study in an open storage.
+
+    Attributes:
+        record: What was written when it was created.
+        ledger: Its trials.
+        optuna_study: The study as Optuna knows it.
+    """
+
+    record: StudyRecord
+    ledger: Ledger
+    optuna_study: optuna.Study
+
+    @classmethod
+    def find(cls, name: str, url: str) -> OpenedStudy:
+        """Opens a study that is there.
+
+        Raises:
+            StudyNotFoundError: If there is none of that name.
+            StorageError: If the storage cannot be opened.
+        """
+        storage = open_storage(url, create=False)
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+        except KeyError:
+            study = None
+        record = study_record(study) if study is not None else None
+        if study is None or record is None:
+            known = ", ".join(study_names(url)) or "none"
+            raise StudyNotFoundError(f"there is no study '{name}' in {url}; there are: {known}")
+        return cls(record, Ledger(study, storage, list(directions(record))), study)
+
+    @classmethod
+    def begin(
+        cls,
+        settings: StudyFile,
+        url: str,
+        task: PreparedTask,
+        *,
+        task_base: str | None,
+        left_out: dict[str, str],
+    ) -> OpenedStudy:
+        """Creates a study, or takes up the one that is there.
+
+        Raises:
+            StudyFileError: If the study that is there was made with other settings or data.
+            StorageError: If the storage fails, or the study there is not one of parefront's.
+        """
+        name = settings.study.name
+        digest = task.digest()
+        record = StudyRecord(
+            id=StudyRecord.new_id(),
+            settings=settings,
+            task_base=task_base,
+            data_digest=digest,
+            metric=task.metric.name,
+            metric_direction=task.metric.direction,
+            left_out=left_out,
+            created_with=version("parefront"),
+        )
+        storage = open_storage(url)
+        try:
+            study = optuna.create_study(
+                study_name=name,
+                storage=storage,
+                directions=optuna_directions(list(directions(record).values())),
+                load_if_exists=True,
+            )
+            found = study_record(study)
+            if found is None:
+                if study.get_trials(deepcopy=False):
+                    raise StorageError(
+                        f"the storage {url} has an Optuna study '{name}' that parefront did not "
+                        "make; choose another name"
+                    )
+                study.set_user_attr(STUDY_KEY, record.model_dump(mode="json"))
+                found = record
+        except Failure as error:
+            raise failed(error) from error
+        check_same(name, found.settings, settings)
+        if found.data_digest != digest:
+            raise StudyFileError(
+                f"the data of the task changed since study '{name}' began, so its trials no longer "
+                "compare; put the data back or give the study another name"
+            )
+        return cls(found, Ledger(study, storage, list(directions(found))), study)
+
+    @property
+    def baseline(self) -> BaselineRecord | None:
+        """The calibrated baseline, once there is one."""
+        attrs = self.optuna_study.user_attrs.get(BASELINE_KEY)
+        return None if attrs is None else BaselineRecord.model_validate(attrs)
+
+    def keep_baseline(self, record: BaselineRecord) -> None:
+        """Writes the calibrated baseline."""
+        try:
+            self.optuna_study.set_user_attr(BASELINE_KEY, record.model_dump(mode="json"))
+        except Failure as error:
+            raise failed(error) from error
+
+
+def directions(record: StudyRecord) -> dict[str, Direction]:
+    """Directions of the objectives that a study optimises, by name, in their common order."""
+    return {
+        objective.name: objective.direction(record.metric_direction)
+        for objective in OBJECTIVES
+        if objective.name in record.settings.objectives
+    }
+
+
+def study_names(url: str) -> list[str]:
+    """Names of parefront's studies in a storage, oldest first.
+
+    Raises:
+        StorageError: If the storage cannot be opened.
+    """
+    storage = open_storage(url, create=False)
+    try:
+        summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    except Failure as error:
+        raise failed(error) from error
+    return [summary.study_name for summary in summaries if STUDY_KEY in summary.user_attrs]

@@ -1,0 +1,136 @@
+"""What to try next: interrupted candidates, then anchors, then what the sampler draws."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from parefront.objectives.measurement import Direction
+from parefront.search.ledger import Entry, unfinished
+from parefront.search.records import Origin
+from parefront.search.samplers.catalog import SAMPLERS
+from parefront.spaces.space import Candidate, Space
+
+_SAME_BEFORE_RANDOM = 5
+"""Draws in a row that are known already before the sampler gives way to random ones."""
+_SAME_BEFORE_END = 200
+"""Random draws in a row that are known already before a space counts as searched through."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate to try, with what Optuna needs to know of it.
+
+    Attributes:
+        candidate: The candidate.
+        origin: Where it came from.
+        deaths: How many processes have died while they tried this candidate before.
+        parameters: Parameters by name.
+        distributions: Their distributions.
+        system_attrs: Attributes the sampler wants on the trial.
+    """
+
+    candidate: Candidate
+    origin: Origin
+    deaths: int
+    parameters: Mapping[str, Any]
+    distributions: Mapping[str, optuna.distributions.BaseDistribution]
+    system_attrs: Mapping[str, Any]
+
+
+def derive_seed(seed: int, *parts: object) -> int:
+    """A 32-bit seed that depends on the study's seed and on `parts` alone."""
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def optuna_directions(directions: Sequence[Direction]) -> list[StudyDirection]:
+    """Directions as Optuna has them."""
+    return [StudyDirection[direction.name] for direction in directions]
+
+
+class Proposer:
+    """Proposes candidates from the trials so far.
+
+    The sampler works on a copy of the finished trials in memory. Its random numbers depend on the
+    study's seed and on how many trials are over, so that a study that was interrupted goes on as
+    if it had not been.
+
+    Args:
+        space: The space.
+        sampler: Name of the sampler.
+        directions: Directions of the objectives, in the order of the study's values.
+        seed: The study's seed.
+    """
+
+    def __init__(
+        self, space: Space, sampler: str, directions: Sequence[Direction], seed: int
+    ) -> None:
+        self._space = space
+        self._sampler = SAMPLERS[sampler]
+        self._seed = seed
+        self._anchors = space.anchors()
+        self._mirror = optuna.create_study(directions=optuna_directions(directions))
+        self._mirrored: set[int] = set()
+
+    def propose(self, entries: Sequence[Entry]) -> Proposal | None:
+        """The next candidate, one that no other trial holds.
+
+        Args:
+            entries: All trials of the study.
+
+        Returns:
+            The proposal, or `None` when the space is searched through.
+        """
+        self._sync(entries)
+        for record in unfinished(entries):
+            candidate = self._space.candidate(record.candidate)
+            return self._fixed(candidate, record.origin, record.deaths)
+        known = {entry.record.candidate_id for entry in entries}
+        for position, candidate in enumerate(self._anchors):
+            if candidate.id not in known:
+                origin = Origin.ANCHOR if position else Origin.BASELINE
+                return self._fixed(candidate, origin, 0)
+        index = sum(entry.counts for entry in entries)
+        for attempt in range(_SAME_BEFORE_RANDOM + _SAME_BEFORE_END):
+            make = self._sampler if attempt < _SAME_BEFORE_RANDOM else SAMPLERS["random"]
+            self._mirror.sampler = make(derive_seed(self._seed, "ask", index, attempt))
+            proposal = self._draw(Origin.SAMPLED, 0)
+            if proposal.candidate.id not in known:
+                return proposal
+        return None
+
+    def _sync(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            number = entry.trial.number
+            if number not in self._mirrored and entry.counts:
+                self._mirrored.add(number)
+                if entry.trial.state != TrialState.FAIL:
+                    self._mirror.add_trial(entry.trial)
+
+    def _fixed(self, candidate: Candidate, origin: Origin, deaths: int) -> Proposal:
+        self._mirror.sampler = SAMPLERS["random"](self._seed)
+        self._mirror.enqueue_trial(self._space.parameters(candidate))
+        return self._draw(origin, deaths, candidate)
+
+    def _draw(self, origin: Origin, deaths: int, candidate: Candidate | None = None) -> Proposal:
+        trial = self._mirror.ask()
+        drawn = self._space.suggest(trial)
+        frozen = self._mirror.get_trials(deepcopy=False)[trial.number]
+        self._mirror.tell(trial, state=TrialState.FAIL)
+        return Proposal(
+            candidate=candidate or drawn,
+            origin=origin,
+            deaths=deaths,
+            parameters=frozen.params,
+            distributions=frozen.distributions,
+            system_attrs={
+                key: value for key, value in frozen.system_attrs.items() if key != "fixed_params"
+            },
+        )

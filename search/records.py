@@ -1,0 +1,149 @@
+"""What a trial leaves in the storage, and how it reads as rows of a frame.
+
+Everything about a trial that Optuna has no place for is in two user attributes: one written when
+the trial is created, one when it ends. A trial whose second attribute is there has happened, even
+if its process died before telling Optuna so.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict
+
+from parefront.objectives.measurement import Measurement
+
+FORMAT = 1
+"""Version of everything parefront writes into a storage."""
+
+TRIAL_KEY = "parefront"
+RESULT_KEY = "parefront:result"
+
+
+class Origin(enum.StrEnum):
+    """Where a candidate came from."""
+
+    BASELINE = "baseline"
+    ANCHOR = "anchor"
+    SAMPLED = "sampled"
+
+
+class Status(enum.StrEnum):
+    """What became of a trial."""
+
+    COMPLETE = "complete"
+    """Everything was measured."""
+    INFEASIBLE = "infeasible"
+    """It broke a bound before training, and was not trained."""
+    FAILED = "failed"
+    """It could not go on; the reason is recorded."""
+    STOPPED = "stopped"
+    """The study was stopped; the candidate is tried again and this trial does not count."""
+    INTERRUPTED = "interrupted"
+    """Its process died; the candidate is tried again and this trial does not count."""
+    RUNNING = "running"
+    """It is under way."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Owner(_Record):
+    """The process that runs a trial.
+
+    Attributes:
+        host: Name of its machine.
+        pid: Its process id there.
+        started: When it started, so that a reused id is not mistaken for it.
+    """
+
+    host: str
+    pid: int
+    started: float
+
+    @classmethod
+    def me(cls) -> Owner:
+        """This process."""
+        process = psutil.Process()
+        return cls(host=socket.gethostname(), pid=os.getpid(), started=process.create_time())
+
+    def alive(self) -> bool:
+        """Whether the process still runs; one on another machine is taken to."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            process = psutil.Process(self.pid)
+            started, status = process.create_time(), process.status()
+        except psutil.NoSuchProcess:
+            return False
+        return abs(started - self.started) < 1.0 and status != psutil.STATUS_ZOMBIE
+
+
+class TrialRecord(_Record):
+    """Written when a trial is created.
+
+    Attributes:
+        candidate_id: Content address of the candidate.
+        candidate: JSON-able configs by stage name.
+        origin: Where the candidate came from.
+        owner: The process that runs the trial.
+        deaths: How many processes have died while they tried this candidate before.
+    """
+
+    candidate_id: str
+    candidate: Mapping[str, Mapping[str, Any]]
+    origin: Origin
+    owner: Owner
+    deaths: int = 0
+
+
+class Outcome(_Record):
+    """Written when a trial ends.
+
+    Attributes:
+        status: What became of it.
+        reason: Why, when it is not complete.
+        measurements: What was measured, by objective name.
+        violations: How far each bounded objective is outside its bound; zero or less is inside.
+        artifact_sha256: Hash of the artifact in the store.
+        achieved: What each stage really did, by stage name.
+        seconds: Time spent by step: `"stages"`, `"train"`, `"build"`, `"measure"`.
+    """
+
+    status: Status
+    reason: str | None = None
+    measurements: Mapping[str, Measurement] = {}
+    violations: Mapping[str, float] = {}
+    artifact_sha256: str | None = None
+    achieved: Mapping[str, Mapping[str, Any]] = {}
+    seconds: Mapping[str, float] = {}
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """The record a trial was created with."""
+    return TrialRecord.model_validate(trial.user_attrs[TRIAL_KEY])
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome | None:
+    """How a trial ended; `None` while it runs, or when its process died."""
+    attrs = trial.user_attrs.get(RESULT_KEY)
+    return None if attrs is None else Outcome.model_validate(attrs)
+
+
+def state_of(outcome: Outcome) -> TrialState:
+    """Optuna's state for an outcome.
+
+    What broke a bound before training is pruned: its constraints tell the sampler. What failed or
+    was interrupted tells it nothing.
+    """
+    return {
+        Status.COMPLETE: TrialState.COMPLETE,
+        Status.INFEASIBLE: TrialState.PRUNED,
+    }.get(outcome.status, TrialState.FAIL)

@@ -1,0 +1,1 @@
+"""Samplers: what proposes candidates, one file each."""

@@ -1,0 +1,14 @@
+"""Independent uniform sampling: the yardstick for all others."""
+
+from __future__ import annotations
+
+import optuna
+
+
+def random(seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's random sampler.
+
+    Args:
+        seed: Seed of its random numbers.
+    """
+    return optuna.samplers.RandomSampler(seed=seed)

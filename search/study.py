@@ -1,0 +1,355 @@
+"""A study: what is searched, where its trials are kept, and the front they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+from filelock import FileLock
+
+from parefront.errors import StorageError, TaskError, UsageError
+from parefront.objectives.catalog import OBJECTIVES
+from parefront.objectives.objective import Bound
+from parefront.objectives.targets.target import Target
+from parefront.search.budget import Budget
+from parefront.search.export import export
+from parefront.search.frame import trials_frame
+from parefront.search.launch import Loop, Progress, Silent, Stop
+from parefront.search.loading import load_task
+from parefront.search.opened import OpenedStudy, directions
+from parefront.search.picks import pick
+from parefront.search.pipeline import Builder, Interrupted, traits
+from parefront.search.preparation import prepared_pipeline
+from parefront.search.proposer import Proposer
+from parefront.search.storage import default_url, home_of
+from parefront.search.store import ArtifactStore
+from parefront.search.study_file import StudyFile
+from parefront.search.summary import ObjectiveSummary, Summary
+from parefront.search.task import Task, prepare
+from parefront.spaces.space import Candidate, Space
+
+_OBJECT = "(a Python object)"
+"""Stands for the name of a task that was passed as a Python object."""
+_LIBRARIES = ("parefront", "torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
+
+
+class Study:
+    """A search over compressed models, kept in a storage under its name.
+
+    Nothing is read or written before `optimize` or a result is asked for. Making a study again
+    with the same name and storage takes it up where it was.
+
+    Args:
+        task: A `Task`, or its name as `path/to/file.py:name` or `package.module:name`.
+        name: Name of the study in its storage.
+        trials: Trials in all, or `None` for no limit.
+        time: Time of the search in all, in seconds or as `"3m"`, or `None` for no limit.
+        seed: Seed of everything random.
+        sampler: What proposes candidates.
+        objectives: Names of what is optimised, with optional bounds; all by default.
+        target: Where and how artifacts run.
+        space: Choices by stage name; every stage that fits the model by default.
+        storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+
+    Raises:
+        StudyFileError: If an argument is not valid.
+
+    Example:
+        >>> study = Study("examples/mnist_cnn.py:task", name="mnist", trials=40)
+        >>> study.optimize().front()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        task: Task | str,
+        *,
+        name: str,
+        trials: int | None = None,
+        time: float | str | None = None,
+        seed: int = 0,
+        sampler: str = "tpe",
+        objectives: Sequence[str] | Mapping[str, Bound | Mapping[str, float]] | None = None,
+        target: Target | Mapping[str, Any] | None = None,
+        space: Mapping[str, Mapping[str, Any]] | None = None,
+        storage: str | None = None,
+    ) -> None:
+        content: dict[str, Any] = {
+            "study": {
+                "name": name,
+                "task": task if isinstance(task, str) else _OBJECT,
+                "trials": trials,
+                "time": time,
+                "seed": seed,
+                "sampler": sampler,
+            }
+        }
+        if objectives is not None:
+            content["objectives"] = (
+                dict(objectives)
+                if isinstance(objectives, Mapping)
+                else {objective: {} for objective in objectives}
+            )
+        if target is not None:
+            content["target"] = target
+        if space is not None:
+            content["space"] = {stage: dict(choices) for stage, choices in space.items()}
+        given = None if isinstance(task, str) else task
+        self._set(StudyFile.of(content), given, Path.cwd(), storage)
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, storage: str | None = None) -> Self:
+        """The study that a study file describes.
+
+        Args:
+            path: The study file, in TOML.
+            storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+
+        Raises:
+            StudyFileError: If the file is not valid.
+        """
+        study = cls.__new__(cls)
+        study._set(StudyFile.read(Path(path)), None, Path(path).resolve().parent, storage)
+        return study
+
+    @classmethod
+    def load(cls, name: str, *, storage: str | None = None) -> Self:
+        """A study that is in a storage.
+
+        Args:
+            name: Name of the study.
+            storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+
+        Raises:
+            StudyNotFoundError: If the storage holds no study of that name.
+            StorageError: If the storage cannot be opened.
+        """
+        opened = OpenedStudy.find(name, storage or default_url())
+        study = cls.__new__(cls)
+        base = opened.record.task_base
+        study._set(opened.record.settings, None, Path(base) if base else None, storage)
+        study._opened = opened
+        return study
+
+    def _set(
+        self, settings: StudyFile, task: Task | None, base: Path | None, storage: str | None
+    ) -> None:
+        self.settings = settings
+        self.storage = storage or default_url()
+        self.ended: str | None = None
+        self._task = task
+        self._base = base
+        self._stop = Stop()
+        self._opened: OpenedStudy | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the study in its storage."""
+        return self.settings.study.name
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the artifacts of the study are."""
+        return ArtifactStore(home_of(self.storage) / "artifacts")
+
+    def task(self) -> Task:
+        """The task, imported if it was named.
+
+        Raises:
+            TaskError: If it cannot be imported, or was given as an object in another program.
+        """
+        if self._task is not None:
+            return self._task
+        if self._base is None or self.settings.study.task == _OBJECT:
+            raise TaskError(
+                f"the task of study '{self.name}' was given as a Python object, which only the "
+                "program that made it has; go on there, or name the task as path/to/file.py:name"
+            )
+        return load_task(self.settings.study.task, self._base)
+
+    def optimize(
+        self,
+        *,
+        trials: int | None = None,
+        time: float | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Searches until the budget is spent; takes up a search that is there.
+
+        Args:
+            trials: Trials in all, instead of the study's own limit.
+            time: Seconds of search in all, instead of the study's own limit.
+            progress: Told what happens, for a display.
+
+        Returns:
+            The study; its attribute `ended` says why the search ended.
+
+        Raises:
+            UsageError: If the task, the settings or the device do not fit the study.
+            TrialError: If the baseline cannot be trained, exported or measured.
+            StorageError: If the storage fails; what was told is safe.
+        """
+        progress = progress or Silent()
+        settings, seed = self.settings, self.settings.study.seed
+        progress.phase("checking the task")
+        task = prepare(self.task(), seed=seed)
+        wanted = Space.of(settings.space, traits(settings.target))
+        builder = Builder(
+            task=task, module=task.baseline, space=wanted, target=settings.target, seed=seed
+        )
+        space, left_out = wanted.fitted(task.baseline, builder.context(Candidate()))
+        if not space.stages:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise UsageError(f"no stage has anything to do in this model ({reasons})")
+        home = home_of(self.storage)
+        lock = self._lock(home)
+        with lock:
+            opened = OpenedStudy.begin(
+                settings,
+                self.storage,
+                task,
+                task_base=str(self._base) if self._task is None else None,
+                left_out=left_out,
+            )
+            self._opened = opened
+            try:
+                pipeline = prepared_pipeline(
+                    opened,
+                    Builder(
+                        task=task,
+                        module=task.baseline,
+                        space=space,
+                        target=settings.target,
+                        seed=seed,
+                    ),
+                    self.store,
+                    home / "baselines" / f"{opened.record.id}.pt",
+                    progress=progress,
+                    tick=self._tick,
+                )
+            except Interrupted:
+                self.ended = "it was stopped"
+                return self
+        chosen = list(directions(opened.record).values())
+        self.ended = Loop(
+            ledger=opened.ledger,
+            proposer=Proposer(space, settings.study.sampler, chosen, seed),
+            evaluate=pipeline.evaluate,
+            budget=self.budget(trials, time),
+            lock=lock,
+            stop=self._stop,
+            progress=progress,
+            trial_seconds=settings.study.trial_time,
+        ).run()
+        return self
+
+    def budget(self, trials: int | None = None, time: float | None = None) -> Budget:
+        """What the study may spend, with limits that take the place of its own."""
+        return Budget(
+            trials if trials is not None else self.settings.study.trials,
+            time if time is not None else self.settings.study.time,
+        )
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ends a search that another thread or a signal handler sees running.
+
+        Args:
+            now: Gives up the trial under way; its candidate is tried again by the next launch.
+        """
+        self._stop.request(now=now)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a trial; see `parefront.search.frame.trials_frame` for the columns.
+
+        Raises:
+            StudyNotFoundError: If the study was never launched.
+        """
+        opened = self.opened()
+        return trials_frame(opened.ledger.entries(), directions(opened.record))
+
+    def front(self) -> pd.DataFrame:
+        """The rows of `frame` that nothing beats, best accuracy first."""
+        frame = self.frame()
+        ascending = not self.summary().accuracy.maximize
+        return frame[frame["on_front"]].sort_values(
+            ["accuracy", "latency_ms"], ascending=[ascending, True], ignore_index=True
+        )
+
+    def pick(self, wanted: str) -> pd.Series[Any]:
+        """One row of the front.
+
+        Args:
+            wanted: `"knee"`, or bounds such as `"latency_ms<=0.5 and size_kb<=200"`.
+
+        Raises:
+            PickError: If nothing matches.
+        """
+        return pick(self.front(), wanted, directions(self.opened().record))
+
+    def export(self, trial: int, directory: str | Path) -> Path:
+        """Writes the bundle of a trial; see `parefront.search.export.export`.
+
+        Args:
+            trial: Number of a trial that was measured.
+            directory: New or empty folder.
+
+        Returns:
+            The folder.
+
+        Raises:
+            BundleError: If the artifact is not what was measured.
+        """
+        return export(self, trial, Path(directory))
+
+    def summary(self) -> Summary:
+        """The study without its trials."""
+        opened = self.opened()
+        record, baseline = opened.record, opened.baseline
+        measured = [entry for entry in opened.ledger.entries() if entry.is_baseline]
+        return Summary(
+            study=self.name,
+            objectives=tuple(
+                ObjectiveSummary(
+                    name=o.name,
+                    column=o.column,
+                    unit=o.unit,
+                    direction=o.direction(record.metric_direction),
+                    label=record.metric if o.name == "accuracy" else o.name,
+                    bound=record.settings.objectives.get(o.name, Bound()),
+                    optimized=o.name in record.settings.objectives,
+                )
+                for o in OBJECTIVES
+            ),
+            baseline=measured[0].trial.number if measured else None,
+            seed=record.settings.study.seed,
+            budget=str(self.budget()),
+            protocol=record.settings.target.describe(),
+            fingerprint=baseline.fingerprint if baseline else {},
+            versions={library: version(library) for library in _LIBRARIES},
+            stages_left_out=record.left_out,
+            generated=datetime.now().astimezone(),
+        )
+
+    def opened(self) -> OpenedStudy:
+        """The study in its storage.
+
+        Raises:
+            StudyNotFoundError: If the study was never launched.
+        """
+        if self._opened is None:
+            self._opened = OpenedStudy.find(self.name, self.storage)
+        return self._opened
+
+    def _tick(self) -> None:
+        if self._stop.requested:
+            raise Interrupted
+
+    def _lock(self, home: Path) -> FileLock:
+        try:
+            (home / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot write to {home}: {error}") from error
+        return FileLock(home / "locks" / f"{self.name}.lock")

@@ -1,0 +1,305 @@
+"""The task: what a user brings."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from parefront.errors import TaskError
+from parefront.search.data import Split
+from parefront.search.metrics import Metric, accuracy, mean_squared_error
+from parefront.spaces.stage import Inputs
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+_CALIBRATION = 256
+"""Examples from the head of the training split when a task names no calibration split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """How to train a baseline that comes untrained.
+
+    Attributes:
+        epochs: Passes over the training split.
+        learning_rate: Largest learning rate of the schedule.
+        batch_size: Examples in a step.
+    """
+
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise TaskError(
+                "pretraining needs at least one epoch, one example in a batch and a learning rate "
+                f"above 0, got {self}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A model, its data, and what counts as good.
+
+    Splits are `(inputs, targets)` pairs of arrays, `Split`s or torch data sets; `inputs` may be a
+    tuple of arrays for a model with several inputs.
+
+    Attributes:
+        model: Builds the baseline model, trained unless `pretrain` is given.
+        train: Examples for recovery training.
+        validation: Examples the search measures accuracy on.
+        test: Examples for the final report; the search never sees them.
+        calibration: Examples for quantisation ranges; the first 256 of `train` by default.
+        metric: What counts as good. By default accuracy when targets are integers, else mean
+            squared error.
+        loss: Mean loss of a batch from `(outputs, targets)`, lower is better. By default cross
+            entropy over the last dimension when targets are integers, else mean squared error.
+        example: Example inputs; the first training example by default.
+        pretrain: Trains the baseline first, once for a study.
+        teachers: Builders of pretrained models to distil from beside the baseline. Their outputs
+            have the baseline's shape.
+
+    Raises:
+        TaskError: If a part has the wrong type.
+
+    Example:
+        A whole task file is about 30 lines: see `examples/mnist_cnn.py`.
+    """
+
+    model: Callable[[], nn.Module]
+    train: object
+    validation: object
+    test: object
+    calibration: object = None
+    metric: Metric | None = None
+    loss: Loss | None = None
+    example: torch.Tensor | tuple[torch.Tensor, ...] | None = None
+    pretrain: Pretrain | None = None
+    teachers: Sequence[Callable[[], nn.Module]] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            raise TaskError(
+                "model is a function without arguments that builds a torch.nn.Module, "
+                f"got {type(self.model).__name__}; write model=lambda: MyNet()"
+            )
+        if self.metric is not None and not isinstance(self.metric, Metric):
+            raise TaskError(
+                "metric is a parefront.Metric, which also says which values are better, "
+                f"got {type(self.metric).__name__}; write metric=pf.Metric('name', function)"
+            )
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A checked task with its splits read and its defaults filled in.
+
+    Attributes:
+        source: The task it was made from.
+        train: Training examples.
+        validation: Validation examples.
+        test: Test examples; only export and the final report touch them.
+        calibration: Calibration examples.
+        metric: The metric.
+        loss: The loss.
+        example: Example inputs, a batch of one.
+        input_names: Names of the inputs in an exported file.
+        baseline: The model as the user built it, in evaluation mode.
+        teachers: Further models to distil from, in evaluation mode.
+    """
+
+    source: Task
+    train: Split
+    validation: Split
+    test: Split
+    calibration: Split
+    metric: Metric
+    loss: Loss
+    example: Inputs
+    input_names: tuple[str, ...]
+    baseline: nn.Module
+    teachers: tuple[nn.Module, ...]
+
+    def digest(self) -> str:
+        """Hash of everything in the splits."""
+        splits = (self.train, self.calibration, self.validation, self.test)
+        return hashlib.sha256("".join(s.digest() for s in splits).encode()).hexdigest()
+
+
+def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross entropy over the last dimension; targets of -100 are left out."""
+    return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
+
+
+def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
+    """Reads and checks a task; nothing is trained.
+
+    Args:
+        task: The task.
+        seed: Seeds the building of the model, so that an untrained one is the same every time.
+
+    Raises:
+        TaskError: In one sentence, what is wrong and what to do.
+    """
+    if not isinstance(task, Task):
+        raise TaskError(f"expected a parefront.Task, got {type(task).__name__}")
+    splits = {}
+    for name in ("train", "validation", "test"):
+        try:
+            splits[name] = Split.of(getattr(task, name))
+        except TaskError as error:
+            raise TaskError(f"{name} split: {error}") from error
+    train, validation, test = splits.values()
+    calibration = (
+        train.head(_CALIBRATION) if task.calibration is None else Split.of(task.calibration)
+    )
+    splits["calibration"] = calibration
+    for name, split in splits.items():
+        if not len(split):
+            raise TaskError(f"the {name} split is empty; give it at least one example")
+    for name in ("train", "validation", "calibration"):
+        shared = test.overlap(splits[name])
+        if shared:
+            raise TaskError(
+                f"the test split shares {shared} examples with the {name} split; "
+                "take disjoint indices, or the test figures mean nothing"
+            )
+    labels = not train.targets.is_floating_point()
+    prepared = PreparedTask(
+        source=task,
+        train=train,
+        validation=validation,
+        test=test,
+        calibration=calibration,
+        metric=task.metric or (accuracy if labels else mean_squared_error),
+        loss=task.loss or (cross_entropy if labels else functional.mse_loss),
+        example=_example(task, train),
+        input_names=tuple(
+            ["input"]
+            if len(train.inputs) == 1
+            else [f"input_{index}" for index in range(len(train.inputs))]
+        ),
+        baseline=_build(task.model, "model", seed),
+        teachers=tuple(_build(build, "teacher", seed) for build in task.teachers),
+    )
+    _check_outputs(prepared, splits)
+    return prepared
+
+
+def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            module = builder()
+        except Exception as error:  # user code: whatever it raises is the task's fault
+            raise TaskError(f"building the {what} failed: {_one_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise TaskError(
+            f"the {what} function builds a torch.nn.Module, got {type(module).__name__}"
+        )
+    return module.eval()
+
+
+def _example(task: Task, train: Split) -> Inputs:
+    if task.example is None:
+        return tuple(x[:1] for x in train.inputs)
+    given = task.example if isinstance(task.example, tuple) else (task.example,)
+    return tuple(x[:1] for x in given)
+
+
+def _check_outputs(task: PreparedTask, splits: dict[str, Split]) -> None:
+    runs = {"example input": task.example}
+    runs |= {f"{name} split": tuple(x[:2] for x in s.inputs) for name, s in splits.items()}
+    outputs = task.example[0]
+    for name, inputs in runs.items():
+        outputs = _forward(task.baseline, inputs, name)
+    for teacher in task.teachers:
+        taught = _forward(teacher, runs["calibration split"], "calibration split")
+        if taught.shape != outputs.shape:
+            raise TaskError(
+                "a teacher's outputs have the baseline's shape, "
+                f"got {tuple(taught.shape)} and {tuple(outputs.shape)}"
+            )
+    if task.loss is cross_entropy:
+        for name, split in splits.items():
+            _check_labels(split, outputs, name)
+    elif task.source.loss is None:
+        expected = (*task.train.targets.shape[1:],)
+        if outputs.shape[1:] != torch.Size(expected):
+            raise TaskError(
+                f"for regression, outputs and targets have one shape, got {tuple(outputs.shape)} "
+                f"and targets {('N', *expected)}; reshape the targets or give a loss"
+            )
+    _check_loss_and_metric(task)
+
+
+def _forward(module: nn.Module, inputs: Inputs, name: str) -> torch.Tensor:
+    try:
+        with torch.no_grad():
+            outputs = module(*inputs)
+    except Exception as error:  # user code: whatever it raises is the task's fault
+        shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in inputs)
+        raise TaskError(
+            f"the model does not accept the {name} of shape {shapes}: {_one_line(error)}"
+        ) from error
+    if not isinstance(outputs, torch.Tensor):
+        raise TaskError(
+            f"the model returns one tensor, batch first, got {type(outputs).__name__}; "
+            "wrap it in a module that returns the tensor"
+        )
+    if outputs.ndim < 1 or len(outputs) != len(inputs[0]):
+        raise TaskError(
+            f"the model's output keeps the batch first, got {tuple(outputs.shape)} "
+            f"for a batch of {len(inputs[0])}"
+        )
+    return outputs
+
+
+def _check_labels(split: Split, outputs: torch.Tensor, name: str) -> None:
+    labels = split.targets[split.targets != -100]
+    classes = outputs.shape[-1]
+    if labels.is_floating_point():
+        raise TaskError(f"the {name} split has floating-point targets, the training split labels")
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise TaskError(
+            f"labels of the {name} split run from {int(labels.min())} to {int(labels.max())}, but "
+            f"the model has {classes} outputs, so labels lie in [0, {classes - 1}]; "
+            "fix the labels or the model's last layer"
+        )
+
+
+def _check_loss_and_metric(task: PreparedTask) -> None:
+    inputs = tuple(x[:2] for x in task.train.inputs)
+    targets = task.train.targets[:2]
+    with torch.no_grad():
+        outputs = task.baseline(*inputs)
+        try:
+            loss = task.loss(outputs, targets)
+        except Exception as error:  # user code: whatever it raises is the task's fault
+            raise TaskError(
+                f"the loss does not accept outputs {tuple(outputs.shape)} and targets "
+                f"{tuple(targets.shape)}: {_one_line(error)}"
+            ) from error
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        raise TaskError("the loss returns a tensor with one number, the mean over the batch")
+    try:
+        value = float(task.metric.function(outputs.numpy(), targets.numpy()))
+    except Exception as error:  # user code: whatever it raises is the task's fault
+        raise TaskError(
+            f"metric '{task.metric.name}' does not accept arrays of outputs "
+            f"{tuple(outputs.shape)} and targets {tuple(targets.shape)}: {_one_line(error)}"
+        ) from error
+    if math.isinf(value):
+        raise TaskError(f"metric '{task.metric.name}' returns a finite number, got {value}")
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""Spaces: compression stages, one folder a family and one file a technique."""

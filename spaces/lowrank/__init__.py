@@ -1,0 +1,1 @@
+"""Low-rank factorisation: products of small matrices for large ones."""

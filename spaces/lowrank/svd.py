@@ -1,0 +1,185 @@
+"""The stage `factorize`: replaces layers by two thinner ones of low rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import optuna
+from pydantic import Field, field_validator
+from torch import nn
+
+from parefront.errors import StageError
+from parefront.spaces.inspection import count_parameters
+from parefront.spaces.lowrank.layers import Dense, factorize, matrix_shape
+from parefront.spaces.lowrank.matrix import chosen_rank
+from parefront.spaces.lowrank.surgery import failure, replace, replaceable
+from parefront.spaces.ranges import Choice, FloatRange
+from parefront.spaces.stage import (
+    Applied,
+    Form,
+    Stage,
+    StageChoices,
+    StageConfig,
+    StageContext,
+    TargetTraits,
+)
+
+Layers = Literal["linear", "conv", "all"]
+
+KINDS: dict[Layers, tuple[type[Dense], ...]] = {
+    "linear": (nn.Linear,),
+    "conv": (nn.Conv2d,),
+    "all": (nn.Linear, nn.Conv2d),
+}
+
+
+class FactorizationConfig(StageConfig):
+    """One way to factorise layers.
+
+    Attributes:
+        ratio: Rank as a fraction, in (0, 1], of the rank at which the factors have as many
+            parameters as the layer.
+        layers: `"linear"` for Linear layers, `"conv"` for Conv2d layers, `"all"` for both.
+        multiple: Ranks are rounded down to multiples of this, but not to 0.
+
+    Example:
+        >>> FactorizationConfig(ratio=0.5, layers="all", multiple=8)
+        FactorizationConfig(ratio=0.5, layers='all', multiple=8)
+    """
+
+    ratio: Annotated[float, Field(gt=0, le=1)]
+    layers: Layers
+    multiple: Annotated[int, Field(ge=1)]
+
+
+class FactorizationChoices(StageChoices):
+    """What a study file may say about factorisation.
+
+    Attributes:
+        ratio: Fraction of the break-even rank, within (0, 1].
+        layers: Kinds of layers to choose from. `"linear"` and `"conv"` besides `"all"` are worth
+            a parameter only in models that have both.
+        multiple: Multiples to round ranks to; what runs well on the target if not given.
+    """
+
+    ratio: FloatRange = FloatRange(low=0.2, high=0.8)
+    layers: Choice[Layers] = Choice[Layers](options=("all",))
+    multiple: Choice[Annotated[int, Field(ge=1)]] | None = None
+
+    @field_validator("ratio")
+    @classmethod
+    def _fractions(cls, value: FloatRange) -> FloatRange:
+        if value.low <= 0 or value.high > 1:
+            raise ValueError(
+                "expected fractions of the break-even rank within (0, 1], "
+                f"got [{value.low}, {value.high}]"
+            )
+        return value
+
+
+class Factorization(Stage[FactorizationConfig, nn.Module]):
+    """Replaces Linear and Conv2d layers by two of low rank, where that saves parameters.
+
+    `achieved` holds `parameters_before` and `parameters_after`; `ranks`, the full and the kept
+    rank of every layer that was replaced; and `left`, a reason for every other Conv and Linear
+    layer.
+    """
+
+    name: ClassVar[str] = "factorize"
+    form: ClassVar[Form] = Form.MODULE
+    choices_type: ClassVar[type[StageChoices]] = FactorizationChoices
+    config_type: ClassVar[type[StageConfig]] = FactorizationConfig
+    choices: FactorizationChoices
+
+    def __init__(self, choices: FactorizationChoices, target: TargetTraits) -> None:
+        """Binds the stage to its ranges and to the target's channel multiple."""
+        super().__init__(choices, target)
+        self.multiple = choices.multiple or Choice[int](options=(target.channel_multiple,))
+
+    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
+        """Why no layer of the model can be factorised, or `None`."""
+        reasons: dict[str, str] = {}
+        multiple = min(self.multiple.options)
+        for layers in self.choices.layers.options:
+            eligible, left = replaceable(model, KINDS[layers])
+            if any(chosen_rank(*matrix_shape(layer), 1.0, multiple) for layer in eligible.values()):
+                return None
+            reasons.update(left)
+            reasons.update(dict.fromkeys(eligible, _no_saving(multiple)))
+        if not reasons:
+            return "the model has no Conv or Linear layer"
+        name, reason = next(iter(reasons.items()))
+        return f"no layer can be factorised, such as {name}: {reason}"
+
+    def draw(
+        self,
+        trial: optuna.trial.BaseTrial,
+        earlier: Mapping[str, StageConfig],  # noqa: ARG002
+    ) -> FactorizationConfig:
+        """Draws the rank, kinds of layers and multiple that are not fixed."""
+        choices = self.choices
+        return FactorizationConfig(
+            ratio=choices.ratio.suggest(trial, f"{self.name}.ratio"),
+            layers=choices.layers.suggest(trial, f"{self.name}.layers"),
+            multiple=self.multiple.suggest(trial, f"{self.name}.multiple"),
+        )
+
+    def anchors(self) -> Sequence[FactorizationConfig]:
+        """All layers at half the break-even rank."""
+        choices = self.choices
+        return [
+            FactorizationConfig(
+                ratio=choices.ratio.clip(0.5),
+                layers=choices.layers.prefer("all", "linear"),
+                multiple=self.multiple.prefer(self.target.channel_multiple),
+            )
+        ]
+
+    def apply(
+        self, model: nn.Module, config: FactorizationConfig, context: StageContext
+    ) -> Applied[nn.Module]:
+        """Factorises layers of a copy of the model.
+
+        Raises:
+            StageError: If the model does not run, or a weight is not finite.
+        """
+        eligible, left = replaceable(model, KINDS[config.layers])
+        ranks: dict[str, list[int]] = {}
+        parts: dict[str, nn.Module] = {}
+        for name, layer in eligible.items():
+            context.tick()
+            rows, columns = matrix_shape(layer)
+            rank = chosen_rank(rows, columns, config.ratio, config.multiple)
+            if rank is None:
+                left[name] = _no_saving(config.multiple)
+            elif not layer.weight.isfinite().all():
+                raise StageError(f"cannot factorise {name}: its weight is not finite")
+            else:
+                ranks[name] = [min(rows, columns), rank]
+                parts[name] = factorize(layer, rank)
+        context.tick()
+        if failure(replace(model, parts), context.example) is not None:
+            for name in tuple(parts):
+                context.tick()
+                reason = failure(replace(model, {name: parts[name]}), context.example)
+                if reason is not None:
+                    left[name] = f"the model needs its dense weight: {reason}"
+                    del parts[name], ranks[name]
+        factorized = replace(model, parts)
+        reason = failure(factorized, context.example)
+        if reason is not None:
+            raise StageError(f"the model does not run: {reason}")
+        return Applied(
+            factorized,
+            {
+                "parameters_before": count_parameters(model),
+                "parameters_after": count_parameters(factorized),
+                "ranks": ranks,
+                "left": left,
+            },
+        )
+
+
+def _no_saving(multiple: int) -> str:
+    return f"no rank that is a multiple of {multiple} saves parameters"

@@ -1,0 +1,210 @@
+"""A space: stages in order, and the candidates they make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import combinations
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+from torch import nn
+
+from parefront.errors import SpaceError
+from parefront.spaces.catalog import STAGES
+from parefront.spaces.stage import Form, Stage, StageConfig, StageContext, TargetTraits
+
+AnyStage = Stage[Any, Any]
+Parameter = float | int | str | bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of a space: the configs of the stages that are on, in the order they run.
+
+    Two candidates are equal, and have equal ids, when their configs are equal. Candidates that
+    begin alike share the ids of their prefixes.
+
+    Attributes:
+        configs: Pairs of stage name and config; empty for the unchanged baseline.
+    """
+
+    configs: tuple[tuple[str, StageConfig], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Content address: 16 hexadecimal digits that depend on nothing but the configs."""
+        canonical = json.dumps(
+            [[name, config.model_dump(mode="json")] for name, config in self.configs],
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def prefix(self, length: int) -> Candidate:
+        """The candidate of the first `length` stages."""
+        return Candidate(self.configs[:length])
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """JSON-able configs by stage name, in the order the stages run."""
+        return {name: config.model_dump(mode="json") for name, config in self.configs}
+
+
+class Space:
+    """Stages in order, each optional unless an earlier one makes it necessary.
+
+    Args:
+        stages: Stages in the order in which they are applied.
+
+    Raises:
+        SpaceError: If two stages share a name, or a stage of a later form comes too early.
+    """
+
+    def __init__(self, stages: Sequence[AnyStage]) -> None:
+        names = [stage.name for stage in stages]
+        if len(set(names)) != len(names):
+            raise SpaceError(f"expected stages with different names, got {names}")
+        forms = [stage.form for stage in stages]
+        if forms != sorted(forms, key=list(Form).index):
+            raise SpaceError(
+                "stages that change the exported file come after those that change the module, "
+                f"got {dict(zip(names, forms, strict=True))}"
+            )
+        self.stages = tuple(stages)
+
+    @classmethod
+    def of(cls, choices: Mapping[str, object] | None, target: TargetTraits) -> Space:
+        """Makes a space from what a study file says.
+
+        Args:
+            choices: Choices by stage name; `None` takes every stage with its defaults.
+            target: What the stages may know of the target.
+
+        Raises:
+            SpaceError: If a stage is unknown, or its choices are not valid.
+        """
+        known = {stage.name: stage for stage in STAGES}
+        if choices is None:
+            return cls([stage(stage.choices_type(), target) for stage in STAGES])
+        for name in choices:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+                raise SpaceError(f"[space] has no stage '{name}'; {hint}")
+        stages = []
+        for name, stage in known.items():
+            if name in choices:
+                stages.append(stage(_choices(stage, choices[name]), target))
+        return cls(stages)
+
+    def fitted(self, module: nn.Module, context: StageContext) -> tuple[Space, dict[str, str]]:
+        """The space of the stages that have something to do in a model.
+
+        Returns:
+            The smaller space, and the reason for each stage that was left out.
+        """
+        left_out = {}
+        for stage in self.stages:
+            reason = stage.nothing_to_do(module, context)
+            if reason is not None:
+                left_out[stage.name] = reason
+        return Space([s for s in self.stages if s.name not in left_out]), left_out
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> Candidate:
+        """Draws a candidate.
+
+        A boolean parameter named after the stage switches it on; the stage's own parameters are
+        drawn only then.
+        """
+        on: dict[str, StageConfig] = {}
+        for stage in self.stages:
+            if self._must(stage, on) or trial.suggest_categorical(stage.name, (True, False)):
+                on[stage.name] = stage.draw(trial, on)
+        return Candidate(tuple(on.items()))
+
+    def parameters(self, candidate: Candidate) -> dict[str, Parameter]:
+        """The parameters with which `suggest` draws a candidate."""
+        configs = dict(candidate.configs)
+        parameters: dict[str, Parameter] = {}
+        for stage in self.stages:
+            parameters[stage.name] = stage.name in configs
+            if stage.name in configs:
+                for field, value in configs[stage.name].model_dump(mode="json").items():
+                    if value is not None:
+                        parameters[f"{stage.name}.{field}"] = value
+        return parameters
+
+    def candidate(self, configs: Mapping[str, Mapping[str, Any]]) -> Candidate:
+        """The candidate of JSON-able configs, as `Candidate.as_dict` gave them.
+
+        Raises:
+            SpaceError: If a stage is not in the space or a config is not valid.
+        """
+        stages = {stage.name: stage for stage in self.stages}
+        unknown = [name for name in configs if name not in stages]
+        if unknown:
+            raise SpaceError(f"the space has no stage {unknown[0]!r}; it has {list(stages)}")
+        try:
+            return Candidate(
+                tuple(
+                    (name, stage.config_type.model_validate(configs[name]))
+                    for name, stage in stages.items()
+                    if name in configs
+                )
+            )
+        except ValidationError as error:
+            raise SpaceError(f"not a config of this space: {error}") from error
+
+    def anchors(self) -> list[Candidate]:
+        """Candidates worth trying before any sampling.
+
+        The unchanged baseline; each technique on its own, with what it makes necessary; each that
+        changes the module with each stage that changes the file, whose gains multiply; and all
+        stages together.
+        """
+        first = {stage.name: stage.anchors()[0] for stage in self.stages}
+        wanted: list[dict[str, StageConfig]] = [{}]
+        wanted += [{s.name: config} for s in self.stages for config in s.anchors()]
+        wanted += [
+            {stage.name: config, later.name: first[later.name]}
+            for stage, later in combinations(self.stages, 2)
+            if stage.lossy and stage.form is not later.form
+            for config in stage.anchors()
+        ]
+        wanted.append(first)
+        return list(dict.fromkeys(self._completed(configs) for configs in wanted))
+
+    def _completed(self, wanted: Mapping[str, StageConfig]) -> Candidate:
+        on: dict[str, StageConfig] = {}
+        for stage in self.stages:
+            if stage.name in wanted:
+                on[stage.name] = wanted[stage.name]
+            elif self._must(stage, on):
+                on[stage.name] = stage.anchors()[0]
+        return Candidate(tuple(on.items()))
+
+    def _must(self, stage: AnyStage, on: Mapping[str, StageConfig]) -> bool:
+        return stage.required([type(s) for s in self.stages if s.name in on])
+
+
+def _choices(stage: type[AnyStage], given: object) -> Any:  # noqa: ANN401 - the stage's own type
+    try:
+        return stage.choices_type.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = get_close_matches(where, stage.choices_type.model_fields, 1)
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else f"known are {', '.join(stage.choices_type.model_fields)}"
+            )
+            raise SpaceError(f"[space] {stage.name} has no key '{where}'; {hint}") from error
+        raise SpaceError(
+            f"[space] {stage.name}.{where}: {first['msg']}, got {first['input']!r}"
+        ) from error

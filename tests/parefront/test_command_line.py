@@ -1,0 +1,272 @@
+"""The command line as a user calls it: real processes, a real storage, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import parefront as pf
+from parefront.objectives.catalog import OBJECTIVES
+from parefront.search.study_file import StudySection
+from parefront.spaces.catalog import STAGES
+
+TASK = Path(__file__).parents[1] / "tiny.py"
+FILE = f"""
+[study]
+name = "tiny"
+task = "{TASK}:task"
+trials = 8
+[target]
+protocol = "fixed"
+[space]
+prune = {{ ratio = [0.1, 0.6] }}
+recover = {{ epochs = 1 }}
+quantize = {{ method = "static", calibration = "minmax" }}
+"""
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "parefront", *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def begin(cwd: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "parefront", "launch", "study.toml", *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(start: str, running: subprocess.Popen[str]) -> None:
+    """Reads what a launch prints up to a line that begins so."""
+    assert running.stdout is not None
+    assert any(line.startswith(start) for line in iter(running.stdout.readline, ""))
+
+
+def in_folder(folder: Path, text: str = FILE) -> Path:
+    (folder / "study.toml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a finished study, and what its launch printed."""
+    folder = in_folder(tmp_path_factory.mktemp("done"))
+    launched = command("launch", "study.toml", cwd=folder)
+    assert launched.returncode == 0, launched.stderr
+    return folder, launched.stdout
+
+
+@pytest.mark.slow
+def test_a_launch_ends_with_the_front_the_report_and_what_to_do_next(
+    done: tuple[Path, str],
+) -> None:
+    folder, printed = done
+    assert "The search ended: 8 trials are done." in printed
+    assert "front of tiny" in printed
+    (report,) = re.findall(r"report: (\S+\.html)", printed)
+    assert (folder / report).stat().st_size > 100_000
+    commands = re.findall(r"^  (parefront .+)$", printed, re.MULTILINE)
+    assert len(commands) == 3
+    for line in commands[:2]:
+        followed = command(*line.split()[1:], cwd=folder)
+        assert followed.returncode == 0, (line, followed.stderr)
+
+
+@pytest.mark.slow
+def test_the_json_of_a_front_is_for_programs(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    shown = command("front", "tiny", "--json", cwd=folder)
+    content = json.loads(shown.stdout)
+    assert content["study"] == "tiny"
+    assert content["baseline"]["trial"] == 0
+    assert content["baseline"]["candidate"] == {}
+    assert content["front"]
+    for entry in [content["baseline"], *content["front"]]:
+        for column in ("accuracy", "latency_ms", "size_bytes"):
+            low, high = entry[f"{column}_interval"]
+            assert low <= entry[column] <= high
+        assert len(entry["artifact_sha256"]) == 64
+        assert isinstance(entry["candidate"], dict)
+
+
+@pytest.mark.slow
+def test_export_runs_verifies_and_fails_when_changed(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    exported = command("export", "tiny", "--pick", "size_kb<=15", "-o", "small", cwd=folder)
+    assert exported.returncode == 0, exported.stderr
+    ran = subprocess.run(
+        [sys.executable, "-I", "run.py"], cwd=folder / "small", capture_output=True, check=False
+    )
+    assert ran.returncode == 0
+    verified = command("verify", "small", cwd=folder)
+    assert verified.returncode == 0
+    metrics = json.loads((folder / "small" / "metrics.json").read_text())
+    for split in ("validation", "test"):
+        (value,) = re.findall(rf"accuracy \({split}\): (\S+)", verified.stdout)
+        assert float(value) == metrics[split]["accuracy"]["value"]
+    model = folder / "small" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\x7f")
+    broken = command("verify", "small", cwd=folder)
+    assert broken.returncode == 1
+    assert "model.onnx changed" in broken.stderr
+
+
+@pytest.mark.slow
+def test_studies_are_listed(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    listed = command("studies", cwd=folder)
+    assert listed.returncode == 0
+    assert "tiny" in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("launch", "none.toml"), 2, "cannot read study file none.toml"),
+        (("launch", "study.toml", "--time", "soon"), 2, "--time: expected a duration"),
+        (("front", "tiny"), 1, "there is no storage"),
+        (("export", "tiny", "-o", "x", "--trial", "1", "--pick", "knee"), 2, "not both"),
+        (("verify", "none"), 1, "no folder none"),
+        (("launch", "study.toml", "--trials", "0"), 2, "--trials"),
+        (("launch", "study.toml", "--storage", "nonsense"), 1, "expected a storage URL"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_an_exit_code(
+    tmp_path: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    shown = command(*words, cwd=in_folder(tmp_path))
+    assert shown.returncode == code, shown.stderr
+    assert message in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
+    shown = command("help", "study", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    keys = [*StudySection.model_fields, *(objective.name for objective in OBJECTIVES)]
+    keys += [*pf.Target.model_fields, *(stage.name for stage in STAGES)]
+    keys += [key for stage in STAGES for key in stage.choices_type.model_fields]
+    for key in keys:
+        assert key in shown.stdout, key
+
+
+@pytest.mark.parametrize(
+    "name", ["launch", "studies", "front", "report", "export", "verify", "help"]
+)
+def test_every_command_has_help(tmp_path: Path, name: str) -> None:
+    from typer.testing import CliRunner
+
+    from parefront.__main__ import app
+
+    shown = CliRunner().invoke(app, [name, "--help"])
+    assert shown.exit_code == 0
+    if name not in ("verify", "help"):
+        assert name == "help" or "storage" in shown.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_and_launching_again_goes_on(tmp_path: Path) -> None:
+    with begin(in_folder(tmp_path, FILE.replace("trials = 8", "trials = 1000"))) as running:
+        wait_for("trial   2", running)
+        running.send_signal(signal.SIGINT)
+        rest = running.communicate()[0]
+    assert running.returncode == 0, rest
+    assert "The search ended: it was stopped." in rest
+    assert "front of tiny" in rest
+    url = f"sqlite:///{tmp_path}/.parefront/studies.db"
+    frame = pf.Study.load("tiny", storage=url).frame()
+    assert set(frame["state"]) == {"complete"}
+    count = len(frame)
+    again = command("launch", "study.toml", "--trials", str(count + 1), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(pf.Study.load("tiny", storage=url).frame()) == count + 1
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_gives_up_the_trial_which_is_tried_again(tmp_path: Path) -> None:
+    text = FILE.replace("epochs = 1 ", "epochs = 100000 ").replace("trials = 8", "trials = 9")
+    with begin(in_folder(tmp_path, text)) as running:
+        wait_for("trial   0", running)
+        time.sleep(1.0)
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        running.communicate()
+    assert running.returncode == 0
+    frame = pf.Study.load("tiny", storage=f"sqlite:///{tmp_path}/.parefront/studies.db").frame()
+    assert frame["state"].tolist() == ["complete", "interrupted"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
+    folder = in_folder(tmp_path, FILE.replace("trials = 8", "trials = 60"))
+    url = f"sqlite:///{folder}/.parefront/studies.db"
+    rng = random.Random(0)
+    for _ in range(10):
+        with begin(folder) as running:
+            for _ in range(rng.randrange(4)):  # some die before a trial, most within one
+                wait_for("trial ", running)
+            time.sleep(rng.uniform(0.0, 1.0))
+            assert running.poll() is None, "the search was over too soon to be killed"
+            running.kill()
+            running.communicate()
+    killed = pf.Study.load("tiny", storage=url).frame()
+    ended = command("launch", "study.toml", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    study = pf.Study.load("tiny", storage=url)
+    frame = study.frame()
+    assert len(frame) > len(killed) > 0
+    assert "interrupted" in set(frame["state"])
+    counted = frame[frame["state"] != "interrupted"]
+    assert set(counted["state"]) == {"complete"}, set(counted["reason"])
+    assert len(counted) == 60
+    assert counted["candidate_id"].is_unique
+    for sha256 in counted["artifact_sha256"]:
+        study.store.get(sha256, "onnx")
+
+
+@pytest.mark.slow
+def test_two_launches_share_a_study(tmp_path: Path) -> None:
+    folder = in_folder(tmp_path, FILE.replace("trials = 8", "trials = 16"))
+    with begin(folder) as first, begin(folder) as second:
+        printed = [running.communicate()[0] for running in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], printed
+    frame = pf.Study.load("tiny", storage=f"sqlite:///{folder}/.parefront/studies.db").frame()
+    assert len(frame) == 16
+    assert set(frame["state"]) == {"complete"}
+    assert frame["candidate_id"].is_unique
+    shares = [sum(line.startswith("trial ") for line in text.splitlines()) for text in printed]
+    assert sum(shares) == 16
+    assert min(shares) >= 1
+
+
+@pytest.mark.slow
+def test_an_impossible_bound_ends_and_says_what_came_nearest(tmp_path: Path) -> None:
+    text = FILE + "[objectives]\naccuracy = {}\nlatency = {}\nsize = { at_most = 10 }\n"
+    ended = command("launch", "study.toml", cwd=in_folder(tmp_path, text))
+    assert ended.returncode == 1
+    assert "no candidate met the bounds (size_bytes <= 10)" in ended.stdout
+    assert re.search(r"trial \d+ came nearest: .*size_bytes \d+", ended.stdout)

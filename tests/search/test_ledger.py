@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+from parefront.errors import StorageError, StorageVersionError
+from parefront.objectives.measurement import Direction
+from parefront.search.ledger import MAX_DEATHS, Ledger, unfinished
+from parefront.search.proposer import Proposal, Proposer
+from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
+from parefront.search.storage import home_of, open_storage
+from parefront.spaces.space import Candidate
+from tests.search.fakes import RepairChoices, WidthChoices, outcome, space
+
+NAMES = ("accuracy", "latency", "size")
+DIRECTIONS = (Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE)
+GONE = Owner(host=Owner.me().host, pid=2**22 + 1, started=0.0)
+
+
+def ledger(tmp_path: Path) -> Ledger:
+    storage = open_storage(f"sqlite:///{tmp_path}/studies.db")
+    study = optuna.create_study(
+        study_name="s",
+        storage=storage,
+        directions=["maximize", "minimize", "minimize"],
+        load_if_exists=True,
+    )
+    return Ledger(study, storage, NAMES)
+
+
+def proposer(seed: int = 0, sampler: str = "tpe") -> Proposer:
+    return Proposer(space(), sampler, DIRECTIONS, seed)
+
+
+def create(into: Ledger, proposal: Proposal, owner: Owner | None = None) -> int:
+    record = TrialRecord(
+        candidate_id=proposal.candidate.id,
+        candidate=proposal.candidate.as_dict(),
+        origin=proposal.origin,
+        owner=owner or Owner.me(),
+        deaths=proposal.deaths,
+    )
+    return into.create(record, proposal.parameters, proposal.distributions, proposal.system_attrs)
+
+
+def propose(by: Proposer, into: Ledger) -> Proposal:
+    proposal = by.propose(into.entries())
+    assert proposal is not None
+    return proposal
+
+
+def search(into: Ledger, by: Proposer, count: int) -> list[str]:
+    ids = []
+    for _ in range(count):
+        proposal = propose(by, into)
+        into.finish(create(into, proposal), outcome(proposal.candidate))
+        ids.append(proposal.candidate.id)
+    return ids
+
+
+def test_a_trial_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    into = ledger(tmp_path)
+    proposal = propose(proposer(), into)
+    trial_id = create(into, proposal)
+    assert into.entries()[0].status == Status.RUNNING
+    told = outcome(proposal.candidate).model_copy(
+        update={"violations": {"latency": 0.5, "size": -1.0}}
+    )
+    into.finish(trial_id, told)
+    (entry,) = ledger(tmp_path).entries()
+    assert entry.outcome == told
+    assert entry.record.origin == Origin.BASELINE
+    assert entry.counts
+    assert entry.trial.values == [told.measurements[name].value for name in NAMES]
+    assert entry.trial.constraints == {"latency": 0.5, "size": -1.0}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_seed_proposes_the_same_and_never_twice(tmp_path: Path, sampler: str) -> None:
+    runs = []
+    for index, seed in enumerate((1, 1, 2)):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        runs.append(search(ledger(folder), proposer(seed, sampler), 30))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert all(len(set(run)) == len(run) for run in runs)
+
+
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = search(ledger(tmp_path / "whole"), proposer(), 30)
+    parts: list[str] = []
+    while len(parts) < 30:
+        into = ledger(tmp_path / "parts")
+        parts += search(into, proposer(), min(4, 30 - len(parts)))
+        create(into, propose(proposer(), into), GONE)  # dies with a trial in flight
+        assert into.reclaim(into.entries())
+    assert parts == whole
+
+
+def test_a_trial_whose_process_died_is_tried_again(tmp_path: Path) -> None:
+    into, by = ledger(tmp_path), proposer()
+    search(into, by, 5)
+    proposal = propose(by, into)
+    create(into, proposal, GONE)
+    assert into.reclaim(into.entries()) == [5]
+    assert not into.entries()[5].counts
+    again = propose(by, into)
+    assert again.candidate == proposal.candidate
+    assert again.deaths == 1
+    assert again.origin == proposal.origin
+
+
+def test_a_candidate_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
+    into, by = ledger(tmp_path), proposer()
+    for _ in range(MAX_DEATHS):
+        create(into, propose(by, into), GONE)
+        into.reclaim(into.entries())
+    last = into.entries()[-1]
+    assert last.status == Status.FAILED
+    assert last.outcome is not None
+    assert last.outcome.reason is not None
+    assert f"died {MAX_DEATHS} times" in last.outcome.reason
+    assert propose(by, into).candidate != Candidate()
+
+
+def test_a_stop_is_no_death(tmp_path: Path) -> None:
+    into, by = ledger(tmp_path), proposer()
+    for _ in range(MAX_DEATHS + 2):
+        proposal = propose(by, into)
+        assert proposal.deaths == 0
+        into.finish(create(into, proposal), Outcome(status=Status.STOPPED))
+    assert [record.deaths for record in unfinished(into.entries())] == [0]
+
+
+def test_a_result_that_was_written_but_not_told_is_told(tmp_path: Path) -> None:
+    into = ledger(tmp_path)
+    proposal = propose(proposer(), into)
+    create(into, proposal, GONE)
+    storage = open_storage(f"sqlite:///{tmp_path}/studies.db")
+    trial_id = storage.get_trial_id_from_study_id_trial_number(
+        storage.get_study_id_from_name("s"), 0
+    )
+    told = outcome(proposal.candidate)
+    storage.set_trial_user_attr(trial_id, "parefront:result", told.model_dump(mode="json"))
+    into.reclaim(into.entries())
+    (entry,) = into.entries()
+    assert entry.status == Status.COMPLETE
+    assert entry.outcome == told
+
+
+def test_a_living_process_keeps_its_trial(tmp_path: Path) -> None:
+    into = ledger(tmp_path)
+    create(into, propose(proposer(), into))
+    assert into.reclaim(into.entries()) == []
+
+
+def test_the_owner_knows_a_dead_a_zombie_and_a_reused_process() -> None:
+    me = Owner.me()
+    assert me.alive()
+    assert not me.model_copy(update={"started": me.started - 100}).alive()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        started = psutil.Process(child.pid).create_time()
+        theirs = Owner(host=me.host, pid=child.pid, started=started)
+        assert theirs.alive()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
+        assert not theirs.alive()
+    assert not theirs.alive()
+    assert theirs.model_copy(update={"host": "elsewhere"}).alive()
+
+
+def test_a_space_that_is_searched_through_ends(tmp_path: Path) -> None:
+    small = space(
+        WidthChoices.model_validate({"ratio": 0.5}), RepairChoices.model_validate({"steps": 1})
+    )
+    into, by = ledger(tmp_path), Proposer(small, "tpe", DIRECTIONS, 0)
+    seen = set()
+    while (proposal := by.propose(into.entries())) is not None:
+        assert proposal.candidate.id not in seen
+        seen.add(proposal.candidate.id)
+        into.finish(create(into, proposal), outcome(proposal.candidate))
+    assert len(seen) == 4  # nothing, repair alone, and two kinds of width with it
+
+
+def test_a_storage_of_another_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    open_storage(url)
+    connection = sqlite3.connect(tmp_path / "studies.db")
+    connection.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StorageVersionError, match="made by another version of Optuna"):
+        open_storage(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "expected a storage URL"),
+        ("sqlite://", "outlives the process"),
+        ("oracle+nodriver://x/y", "cannot open storage"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_refused(url: str, message: str) -> None:
+    with pytest.raises(StorageError, match=message):
+        open_storage(url)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("this is not a database, but long enough to look at" * 50)
+    with pytest.raises(StorageError, match="not a database"):
+        open_storage(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_reading_makes_no_storage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="there is no storage .*launch a study first"):
+        open_storage(f"sqlite:///{tmp_path}/none/x.db", create=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_artifacts_are_kept_beside_the_database(tmp_path: Path) -> None:
+    assert home_of(f"sqlite:///{tmp_path}/a/x.db") == tmp_path / "a"
+    assert home_of("postgresql://u@h/d") == Path(".parefront")
+
+
+def test_writes_do_not_wait_for_the_disk(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/x.db")
+    with storage.engine.connect() as connection:  # type: ignore[attr-defined]
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+    assert (mode, synchronous) == ("wal", 1)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parefront.errors import StudyFileError
+from parefront.search.study_file import StudyFile, duration
+
+GOOD = """
+[study]
+name = "mnist-cnn"
+task = "examples/mnist_cnn.py:task"
+trials = 40
+time = "3m"
+seed = 0
+[objectives]
+accuracy = { at_least = 0.95 }
+latency = {}
+size = {}
+[target]
+runtime = "onnxruntime"
+threads = 1
+batch_size = 1
+[space]
+prune = { ratio = [0.0, 0.8] }
+"""
+
+
+def read(tmp_path: Path, text: str) -> StudyFile:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return StudyFile.read(path)
+
+
+def test_a_full_file_is_read(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD)
+    assert study.study.time == 180
+    assert study.objectives["accuracy"].at_least == 0.95
+    assert study.space == {"prune": {"ratio": [0.0, 0.8]}}
+    assert StudyFile.model_validate_json(study.model_dump_json()) == study
+
+
+def test_a_short_file_has_defaults(tmp_path: Path) -> None:
+    study = read(tmp_path, '[study]\nname = "a"\ntask = "a.py:task"\n')
+    assert set(study.objectives) == {"accuracy", "latency", "size"}
+    assert study.space is None
+    assert study.study.sampler == "tpe"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("trials = 40", "trails = 40", r"\[study\] unknown key 'trails'; did you mean 'trials'\?"),
+        ("threads = 1", "thread = 1", r"\[target\] unknown key 'thread'; did you mean 'threads'"),
+        ("[space]", "[spce]", "unknown key 'spce'; did you mean 'space'"),
+        ("latency = {}", "latncy = {}", r"\[objectives\] has no 'latncy'; did you mean 'latency'"),
+        ("at_least = 0.95", "atleast = 0.95", "unknown key 'atleast'; did you mean 'at_least'"),
+        ("at_least = 0.95", "at_least = 'x'", "at_least: .*number.*got 'x'"),
+        ("at_least = 0.95", "at_least = 2, at_most = 1", "at_least <= at_most"),
+        ('time = "3m"', 'time = "3 minutes"', "expected a duration such as 90s"),
+        ("trials = 40", "trials = 0", "greater than or equal to 1"),
+        ('name = "mnist-cnn"', 'name = "../x"', "name: .*pattern"),
+        ('name = "mnist-cnn"', "", "'name' is missing"),
+        ("seed = 0", 'sampler = "tpee"', "no such sampler; did you mean 'tpe'"),
+        ("[study]", "[study", "not valid TOML"),
+        ('runtime = "onnxruntime"', 'runtime = "onnxruntim"', "onnxruntime"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(StudyFileError, match=message):
+        read(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match="cannot read study file .*No such file"):
+        StudyFile.read(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StudyFileError, match="not valid TOML"):
+        StudyFile.read(tmp_path / "binary.toml")
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(1, 59))
+def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
+    assert duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
+
+
+@pytest.mark.parametrize("text", ["", "3", "m", "-3m", "3m ", "0s", "1e3s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        duration(text)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parefront.errors import SpaceError
+from parefront.spaces.ranges import Choice, FloatRange, IntRange
+from parefront.spaces.space import Candidate, Space
+from tests.search.fakes import TRAITS, Repair, Width, WidthChoices, WidthConfig, space
+from tests.zoo import make
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31))
+def test_a_drawn_candidate_and_its_parameters_are_one(seed: int) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    drawn = space().suggest(trial)
+    again = space().suggest(optuna.trial.FixedTrial(space().parameters(drawn)))
+    assert again == drawn
+    assert space().candidate(drawn.as_dict()) == drawn
+    assert again.id == drawn.id
+    assert set(trial.params) <= set(space().parameters(drawn))
+
+
+def test_the_id_depends_on_values_and_order_alone() -> None:
+    first = Candidate((("width", WidthConfig(ratio=0.5, kind="a")),))
+    same = Candidate((("width", WidthConfig(kind="a", ratio=0.5)),))
+    other = Candidate((("width", WidthConfig(ratio=0.25, kind="a")),))
+    assert first.id == same.id
+    assert first.id != other.id
+    assert len({Candidate().id, first.id, other.id}) == 3
+
+
+def test_candidates_that_begin_alike_share_prefix_ids() -> None:
+    anchors = space().anchors()
+    width = next(c for c in anchors if dict(c.configs).keys() == {"width", "repair"})
+    longer = space().candidate(
+        width.as_dict() | {"repair": {"steps": 1.25}},
+    )
+    assert width.id != longer.id
+    assert width.prefix(1).id == longer.prefix(1).id
+    assert width.prefix(0).id == Candidate().id
+
+
+def test_anchors_are_the_baseline_each_technique_and_all() -> None:
+    anchors = space().anchors()
+    assert [list(dict(c.configs)) for c in anchors] == [[], ["width", "repair"], ["repair"]]
+    for anchor in anchors:
+        assert space().suggest(optuna.trial.FixedTrial(space().parameters(anchor))) == anchor
+
+
+def test_what_an_earlier_stage_needs_is_always_on() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [dict(space().suggest(study.ask()).configs) for _ in range(50)]
+    assert all("repair" in configs for configs in drawn if "width" in configs)
+    assert any("width" not in configs for configs in drawn)
+
+
+def test_fixed_values_are_no_parameters() -> None:
+    fixed = space(WidthChoices.model_validate({"ratio": 0.5, "kind": "a"}))
+    trial = optuna.create_study().ask()
+    trial_on = optuna.trial.FixedTrial({"width": True, "repair.steps": 1.0})
+    assert dict(fixed.suggest(trial_on).configs)["width"] == WidthConfig(ratio=0.5, kind="a")
+    fixed.suggest(trial)
+    assert not {"width.ratio", "width.kind"} & set(trial.params)
+
+
+def test_a_stage_with_nothing_to_do_is_left_out_with_its_reason() -> None:
+    from torch import nn
+
+    _, context = make("mlp")
+    fitted, left_out = space().fitted(nn.ReLU(), context)
+    assert [stage.name for stage in fitted.stages] == ["repair"]
+    assert left_out == {"width": "the model has no parameters"}
+
+
+def test_stages_come_in_the_order_of_the_catalogue() -> None:
+    chosen = Space.of({"quantize": {}, "prune": {}}, TRAITS)
+    assert [stage.name for stage in chosen.stages] == ["prune", "quantize"]
+    assert [stage.name for stage in Space.of(None, TRAITS).stages] == [
+        "prune",
+        "factorize",
+        "recover",
+        "quantize",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"prun": {}}, r"no stage 'prun'; did you mean 'prune'"),
+        ({"zzz": {}}, "no stage 'zzz'; known are prune"),
+        ({"prune": {"ratoi": 0.5}}, "prune has no key 'ratoi'; did you mean 'ratio'"),
+        ({"prune": {"ratio": [0.8, 0.1]}}, "low <= high"),
+        ({"prune": {"ratio": [0.1]}}, "a pair"),
+        ({"prune": {"importance": ["l1", "l1"]}}, "different options"),
+    ],
+)
+def test_wrong_choices_are_refused(choices: dict[str, object], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        Space.of(choices, TRAITS)
+
+
+def test_impossible_spaces_are_refused() -> None:
+    width = Width(WidthChoices(), TRAITS)
+    with pytest.raises(SpaceError, match="different names"):
+        Space([width, width])
+    quantize = Space.of({"quantize": {}}, TRAITS).stages[0]
+    with pytest.raises(SpaceError, match="come after those that change the module"):
+        Space([quantize, width])
+    with pytest.raises(SpaceError, match="has no stage 'width'"):
+        Space([Repair(Repair.choices_type(), TRAITS)]).candidate({"width": {}})
+    with pytest.raises(SpaceError, match="not a config of this space"):
+        space().candidate({"width": {"ratio": "x", "kind": "a"}})
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_clipping_gives_the_nearest_value(a: float, b: float, value: float) -> None:
+    low, high = sorted((a, b))
+    clipped = FloatRange(low=low, high=high).clip(value)
+    assert low <= clipped <= high
+    assert abs(clipped - value) <= min(abs(low - value), abs(high - value)) or clipped == value
+
+
+@pytest.mark.parametrize(
+    ("make_range", "message"),
+    [
+        (lambda: FloatRange(low=0, high=1, log=True), "above 0"),
+        (lambda: IntRange(low=0, high=1, log=True), "above 0"),
+        (lambda: FloatRange.model_validate(True), "a pair"),
+        (lambda: FloatRange(low=float("nan"), high=1), "finite"),
+        (lambda: Choice[str].model_validate([]), "at least 1 item"),
+    ],
+)
+def test_impossible_ranges_are_refused(make_range: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_range()  # type: ignore[operator]

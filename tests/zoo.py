@@ -1,0 +1,167 @@
+"""Small untrained models of five kinds that every stage is tried on, with matching data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from parefront.spaces.stage import Inputs, StageContext
+
+
+class PlainCNN(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(32 * 4, 64), nn.ReLU(), nn.Linear(64, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x))  # type: ignore[no-any-return]
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(x + self.bn2(self.conv2(y)))
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 32, 3, stride=2, padding=1)
+        self.blocks = nn.Sequential(Residual(32), Residual(32))
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.blocks(F.relu(self.stem(x)))
+        return self.fc(y.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+class DepthwiseCNN(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+
+        def separable(inp: int, out: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inp, inp, 3, stride, 1, groups=inp, bias=False),
+                nn.BatchNorm2d(inp),
+                nn.ReLU6(),
+                nn.Conv2d(inp, out, 1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU6(),
+            )
+
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), separable(16, 32, 1), separable(32, 64, 2)
+        )
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.layers(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """Token ids to class logits through `nn.TransformerEncoder`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(100, 64)
+        layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.encoder(self.embed(tokens)).mean(dim=1))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A batch source over tensors."""
+
+    inputs: Inputs
+    targets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None
+    ) -> Iterator[tuple[Inputs, torch.Tensor]]:
+        order = torch.arange(len(self))
+        if seed is not None:
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        for index in torch.split(order, batch_size):
+            yield tuple(x[index] for x in self.inputs), self.targets[index]
+
+
+def _images(count: int) -> torch.Tensor:
+    return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def _vectors(count: int) -> torch.Tensor:
+    return torch.randn(count, 64, generator=torch.Generator().manual_seed(0))
+
+
+def _tokens(count: int) -> torch.Tensor:
+    return torch.randint(0, 100, (count, 24), generator=torch.Generator().manual_seed(0))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]] = {
+    "cnn": (PlainCNN, _images),
+    "resnet": (ResNet, _images),
+    "depthwise": (DepthwiseCNN, _images),
+    "mlp": (MLP, _vectors),
+    "transformer": (Transformer, _tokens),
+}
+
+
+def make(kind: str, *, examples: int = 64, seed: int = 0) -> tuple[nn.Module, StageContext]:
+    """An untrained model of a kind in evaluation mode, and a context with random data for it."""
+    build, data = MODELS[kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build().eval()
+    inputs = data(examples)
+    with torch.no_grad():
+        targets = module(inputs).argmax(dim=1)  # learnable by construction
+    source = Memory((inputs,), targets)
+    context = StageContext(
+        example=(inputs[:2],),
+        train=source,
+        calibration=source,
+        loss=F.cross_entropy,
+        teachers=(module,),
+        seed=seed,
+        input_names=("input",),
+    )
+    return module, context
