@@ -85,6 +85,7 @@ class Ledger:
         self._id = storage.get_study_id_from_name(study.study_name)
         self._objectives = tuple(objectives)
         self._finished: dict[int, Entry] = {}
+        self._seen = 0
 
     def entries(self) -> list[Entry]:
         """All trials parefront made, in the order of their numbers.
@@ -96,6 +97,7 @@ class Ledger:
             trials = self._study.get_trials(deepcopy=False)
         except Failure as error:
             raise failed(error) from error
+        self._seen = len(trials)
         entries = []
         for trial in trials:
             if TRIAL_KEY not in trial.user_attrs:
@@ -136,8 +138,24 @@ class Ledger:
             raise failed(error) from error
 
     def number(self, trial_id: int) -> int:
-        """The number of a trial within the study."""
-        return self._storage.get_trial_number_from_id(trial_id)
+        """The number of a trial within the study.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        try:
+            # The cache in front of a database knows this way round without a query.
+            following = self._storage.get_trial_id_from_study_id_trial_number(self._id, self._seen)
+        except KeyError:
+            following = None
+        except Failure as error:
+            raise failed(error) from error
+        if following == trial_id:
+            return self._seen
+        try:
+            return self._storage.get_trial_number_from_id(trial_id)
+        except Failure as error:
+            raise failed(error) from error
 
     def finish(self, trial_id: int, outcome: Outcome) -> None:
         """Records how a trial ended; the record comes first, so that it cannot be lost.

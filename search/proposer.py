@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from parefront.objectives.measurement import Direction
 from parefront.search.ledger import Entry, unfinished
@@ -58,9 +59,10 @@ def optuna_directions(directions: Sequence[Direction]) -> list[StudyDirection]:
 class Proposer:
     """Proposes candidates from the trials so far.
 
-    The sampler works on a copy of the finished trials in memory. Its random numbers depend on the
-    study's seed and on how many trials are over, so that a study that was interrupted goes on as
-    if it had not been.
+    The sampler works on a copy of the finished trials in memory. There a stage that is off has the
+    parameters of its first anchor, so that all trials share one set of parameters, which a sampler
+    can model jointly and at once. Its random numbers depend on the study's seed and on how many
+    trials are over, so that a study that was interrupted goes on as if it had not been.
 
     Args:
         space: The space.
@@ -78,6 +80,8 @@ class Proposer:
         self._anchors = space.anchors()
         self._mirror = optuna.create_study(directions=optuna_directions(directions))
         self._mirrored: set[int] = set()
+        everything = self._fixed(self._anchors[-1], Origin.ANCHOR, 0)
+        self._filling = (dict(everything.parameters), dict(everything.distributions))
 
     def propose(self, entries: Sequence[Entry]) -> Proposal | None:
         """The next candidate, one that no other trial holds.
@@ -112,7 +116,14 @@ class Proposer:
             if number not in self._mirrored and entry.counts:
                 self._mirrored.add(number)
                 if entry.trial.state != TrialState.FAIL:
-                    self._mirror.add_trial(entry.trial)
+                    self._mirror.add_trial(self._filled(entry.trial))
+
+    def _filled(self, trial: FrozenTrial) -> FrozenTrial:
+        parameters, distributions = self._filling
+        filled = copy(trial)
+        filled.params = parameters | trial.params
+        filled.distributions = distributions | trial.distributions
+        return filled
 
     def _fixed(self, candidate: Candidate, origin: Origin, deaths: int) -> Proposal:
         self._mirror.sampler = SAMPLERS["random"](self._seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import sqlalchemy.exc
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import make_url
 
 from parefront.errors import StorageError, StorageVersionError
@@ -49,13 +49,15 @@ def open_storage(url: str, *, create: bool = True) -> BaseStorage:
     path = _sqlite_path(url)
     try:
         if path is None:
-            return RDBStorage(url)
+            return get_storage(RDBStorage(url))
         if not create and not path.exists():
             raise StorageError(
                 f"there is no storage {path}; launch a study first, or name it with --storage"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        return RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
+        rdb = RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
+        # With a cache in front, as `optuna.load_study` has it, finished trials are read once.
+        return get_storage(rdb)
     except RuntimeError as error:
         if isinstance(error, NotImplementedError) or "version" not in str(error):
             raise StorageError(f"cannot open storage {url}: {error}") from error

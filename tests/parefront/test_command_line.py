@@ -222,7 +222,8 @@ def test_a_second_ctrl_c_gives_up_the_trial_which_is_tried_again(tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
-    folder = in_folder(tmp_path, FILE.replace("trials = 8", "trials = 60"))
+    # However fast the machine, a search of that many trials is not over before it is killed.
+    folder = in_folder(tmp_path, FILE.replace("trials = 8", "trials = 1000000"))
     url = f"sqlite:///{folder}/.parefront/studies.db"
     rng = random.Random(0)
     for _ in range(10):
@@ -230,11 +231,12 @@ def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
             for _ in range(rng.randrange(4)):  # some die before a trial, most within one
                 wait_for("trial ", running)
             time.sleep(rng.uniform(0.0, 1.0))
-            assert running.poll() is None, "the search was over too soon to be killed"
             running.kill()
             running.communicate()
+        assert running.returncode == -signal.SIGKILL
     killed = pf.Study.load("tiny", storage=url).frame()
-    ended = command("launch", "study.toml", cwd=folder)
+    over = killed["state"].isin(["complete", "failed"]).sum()
+    ended = command("launch", "study.toml", "--trials", str(over + 5), cwd=folder)
     assert ended.returncode == 0, ended.stderr
     study = pf.Study.load("tiny", storage=url)
     frame = study.frame()
@@ -242,7 +244,7 @@ def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
     assert "interrupted" in set(frame["state"])
     counted = frame[frame["state"] != "interrupted"]
     assert set(counted["state"]) == {"complete"}, set(counted["reason"])
-    assert len(counted) == 60
+    assert len(counted) == over + 5
     assert counted["candidate_id"].is_unique
     for sha256 in counted["artifact_sha256"]:
         study.store.get(sha256, "onnx")
@@ -250,16 +252,16 @@ def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_launches_share_a_study(tmp_path: Path) -> None:
-    folder = in_folder(tmp_path, FILE.replace("trials = 8", "trials = 16"))
+    folder = in_folder(tmp_path, FILE.replace("trials = 8", "trials = 40"))
     with begin(folder) as first, begin(folder) as second:
         printed = [running.communicate()[0] for running in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], printed
     frame = pf.Study.load("tiny", storage=f"sqlite:///{folder}/.parefront/studies.db").frame()
-    assert len(frame) == 16
+    assert len(frame) == 40
     assert set(frame["state"]) == {"complete"}
     assert frame["candidate_id"].is_unique
     shares = [sum(line.startswith("trial ") for line in text.splitlines()) for text in printed]
-    assert sum(shares) == 16
+    assert sum(shares) == 40
     assert min(shares) >= 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import sqlalchemy
 
 from parefront.errors import StorageError, StorageVersionError
 from parefront.objectives.measurement import Direction
@@ -234,8 +235,16 @@ def test_artifacts_are_kept_beside_the_database(tmp_path: Path) -> None:
 
 
 def test_writes_do_not_wait_for_the_disk(tmp_path: Path) -> None:
-    storage = open_storage(f"sqlite:///{tmp_path}/x.db")
-    with storage.engine.connect() as connection:  # type: ignore[attr-defined]
-        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
-    assert (mode, synchronous) == ("wal", 1)
+    modes = []
+
+    def connected(connection: sqlite3.Connection, _: object) -> None:
+        ask = [f"PRAGMA {name}" for name in ("journal_mode", "synchronous")]
+        modes.append([connection.execute(sql).fetchone()[0] for sql in ask])
+
+    sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", connected)
+    try:
+        open_storage(f"sqlite:///{tmp_path}/x.db")
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", connected)
+    assert modes
+    assert all(mode == ["wal", 1] for mode in modes)
