@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RUNTIMES := $(VENV)/.runtimes
 
 .PHONY: demo test lint check bench clean
 
 demo: $(READY)
 	$(BIN)/parefront launch examples/mnist_cnn.toml
 
-test: $(READY)
+test: $(RUNTIMES)
 	$(BIN)/python -m pytest
 
-lint: $(READY)
+lint: $(RUNTIMES)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -21,6 +22,7 @@ check: lint test
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.timing
 
 # The lock names every package at one version, so nothing is resolved, and torch comes as pinned.
 $(READY): requirements.lock pyproject.toml
@@ -28,6 +30,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+# OpenVINO, ExecuTorch and LiteRT, which a demo does not need and the tests do.
+$(RUNTIMES): requirements-runtimes.lock $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-runtimes.lock
+	touch $(RUNTIMES)
 
 clean:
 	rm -rf $(VENV) .parefront build *.egg-info

@@ -42,7 +42,7 @@ def knee_trial(trials: pd.DataFrame, summary: Summary) -> int | None:
     Objectives compared by ratio, such as latency and size, are on a logarithmic scale.
     """
     try:
-        return int(pick(front_of(trials, summary), "knee", summary.directions)["trial"])
+        return int(pick(front_of(trials, summary), "knee", summary.objectives)["trial"])
     except PickError:
         return None
 

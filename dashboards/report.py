@@ -27,7 +27,7 @@ from parefront.dashboards.frame import (
 from parefront.dashboards.picks import headline_picks
 from parefront.search.summary import ObjectiveSummary, Summary
 
-_PLOT_CONFIG = {
+PLOT_CONFIG = {
     "displaylogo": False,
     # Plotly's own default offers to upload the chart to a service of its makers.
     "showSendToCloud": False,
@@ -38,7 +38,9 @@ _SHOWN_TRIALS = 12
 """How many trial numbers of a group of reasons are listed."""
 
 
-def write_report(path: Path, trials: pd.DataFrame, summary: Summary) -> None:
+def write_report(
+    path: Path, trials: pd.DataFrame, summary: Summary, finals: pd.DataFrame | None = None
+) -> None:
     """Writes a study's report as one self-contained HTML file.
 
     The file holds Plotly's script, all data and all styles, and forbids itself any connection.
@@ -48,14 +50,15 @@ def write_report(path: Path, trials: pd.DataFrame, summary: Summary) -> None:
         path: File to write; an existing one is replaced.
         trials: One row a trial.
         summary: The study.
+        finals: One row a finalist and runtime.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    path.write_text(report_html(trials, summary), encoding="utf-8")
+    path.write_text(report_html(trials, summary, finals), encoding="utf-8")
 
 
-def report_html(trials: pd.DataFrame, summary: Summary) -> str:
+def report_html(trials: pd.DataFrame, summary: Summary, finals: pd.DataFrame | None = None) -> str:
     """The report as the text of an HTML file; arguments as `write_report`."""
     folder = files("parefront.dashboards")
     environment = jinja2.Environment(
@@ -64,6 +67,7 @@ def report_html(trials: pd.DataFrame, summary: Summary) -> str:
     template = environment.from_string(folder.joinpath("report.html").read_text(encoding="utf-8"))
     return template.render(
         **_context(trials, summary),
+        finals=_finals(finals, summary),
         # Both are shipped with a package and hold nothing of the study.
         css=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704
         plotly=Markup(plotly.offline.get_plotlyjs()),  # noqa: S704
@@ -108,11 +112,50 @@ def _context(trials: pd.DataFrame, summary: Summary) -> dict[str, Any]:
             {**_cells(row, summary), "titles": titles.get(row["trial"], [])} for row in front
         ],
         "beaten_baseline": [_cells(row, summary) for row in beaten],
+        "further": [
+            {
+                "name": target,
+                "rows": [
+                    _cells({**row, "speedup": row[f"speedup_{target}"]}, summary)
+                    for row in rows(front_of(_on_target(trials, target), summary))
+                ],
+            }
+            for target in summary.targets
+        ],
         "figures": _figures(trials, summary),
         "failed": _reasons(trials, "failed"),
         "refused": _reasons(trials, "infeasible"),
         "fingerprint": {key: _fact(value) for key, value in summary.fingerprint.items()},
     }
+
+
+def _on_target(trials: pd.DataFrame, target: str | None) -> pd.DataFrame:
+    """The trials with the front of a target in place of the main one."""
+    return trials.assign(on_front=trials[f"on_front_{target}"]) if target else trials
+
+
+def _finals(finals: pd.DataFrame | None, summary: Summary) -> list[dict[str, Any]]:
+    """The finalists by runtime, each as a row of texts."""
+    if finals is None:
+        return []
+    shown = [each for each in summary.objectives if each.name in ("accuracy", "latency", "size")]
+    return [
+        {
+            "runtime": runtime,
+            "labels": [each.label for each in shown],
+            "rows": [
+                {
+                    "trial": row["trial"],
+                    "reason": row["reason"] if row["state"] != "complete" else "",
+                    "values": [_value_cell(row, each) for each in shown],
+                    "speedup": words.ratio_text(row["speedup"]),
+                    "speedup_runtime": words.ratio_text(row["speedup_runtime"]),
+                }
+                for row in rows(group)
+            ],
+        }
+        for runtime, group in finals.groupby("runtime")
+    ]
 
 
 def _cells(row: Row, summary: Summary) -> dict[str, Any]:
@@ -171,7 +214,7 @@ def _figures(trials: pd.DataFrame, summary: Summary) -> list[dict[str, Any]]:
     def add(key: str, heading: str, note: str, figure: go.Figure, least_width: int = 0) -> None:
         html = plotly.io.to_html(
             figure,
-            config=_PLOT_CONFIG,
+            config=PLOT_CONFIG,
             include_plotlyjs=False,
             full_html=False,
             div_id=f"figure-{key}",
@@ -200,7 +243,8 @@ def _tradeoffs(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
         if metric is None or x.column == ACCURACY:
             continue
         grows = size if x.column == "latency_ms" else None
-        data = figures.tradeoff_data(trials, summary, x, metric, grows)
+        shown = _on_target(trials, x.target)
+        data = figures.tradeoff_data(shown, summary, x, metric, grows)
         if len(data.points) == 0:
             continue
         notes = [
@@ -214,7 +258,7 @@ def _tradeoffs(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
         ]
         note = " ".join(each for each in notes if each)
         heading = f"{metric.label} against {x.label}"
-        add(x.column, heading, note, figures.draw_tradeoff(data, trials, summary))
+        add(x.column, heading, note, figures.draw_tradeoff(data, shown, summary))
 
 
 def _scatter3d(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:

@@ -18,6 +18,8 @@ class Accuracy:
     unit = ""
     dear = True
     noisy = False
+    on_device = False
+    log = False
 
     def direction(self, metric: Direction) -> Direction:
         """The metric's own direction."""

@@ -21,6 +21,8 @@ class Latency:
     unit = "ms"
     dear = False
     noisy = True
+    on_device = True
+    log = True
 
     def direction(self, metric: Direction) -> Direction:  # noqa: ARG002
         """Faster is better."""
@@ -34,7 +36,7 @@ class Latency:
             scene.batch,
             runtime=scene.runtime,
             threads=scene.threads,
-            runs=scene.runs,
+            effort=scene.effort,
         )
         return Measurement(
             value=timing.ratio * scene.reference_ms,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Direction, Finite, Measurement
-from parefront.objectives.targets.device import Device
+from parefront.objectives.targets.device import Device, Effort
 from parefront.objectives.targets.runtime import Array, Feeds
 
 
@@ -54,8 +54,11 @@ class Scene:
         device: Where artifacts run.
         runtime: Name of the runtime.
         threads: Threads the runtime may use.
-        runs: Timed runs of a candidate, at least; a slow one has fewer.
+        effort: What timing a candidate may cost.
         batch: One batch of inputs, as the target will see it.
+        throughput_batch: One batch of inputs of the size throughput is measured at.
+        throughput_reference_ms: Calibrated latency of the baseline on that batch in milliseconds;
+            0 where throughput is not measured.
         examples: Inputs of all examples the accuracy is computed on.
         batch_size: Examples in one run when accuracy is computed.
         score: Turns the outputs of all examples into the metric with its interval.
@@ -66,8 +69,10 @@ class Scene:
     device: Device
     runtime: str
     threads: int
-    runs: int
+    effort: Effort
     batch: Feeds
+    throughput_batch: Feeds
+    throughput_reference_ms: float
     examples: Feeds
     batch_size: int
     score: Callable[[Sequence[Array]], Measurement]
@@ -82,6 +87,8 @@ class Objective(Protocol):
         unit: Unit of the value, empty for a plain number.
         dear: Whether the value depends on trained weights; what does not is measured first.
         noisy: Whether measuring the same artifact twice gives different values.
+        on_device: Whether the value belongs to the device; any other is the same everywhere.
+        log: Whether values are positive and ratios between them matter, as of latency and size.
     """
 
     name: str
@@ -89,6 +96,8 @@ class Objective(Protocol):
     unit: str
     dear: bool
     noisy: bool
+    on_device: bool
+    log: bool
 
     def direction(self, metric: Direction) -> Direction:
         """Which values are better, given the direction of the task's metric."""

@@ -15,6 +15,8 @@ class Size:
     unit = "B"
     dear = False
     noisy = False
+    on_device = False
+    log = True
 
     def direction(self, metric: Direction) -> Direction:  # noqa: ARG002
         """Smaller files are better."""

@@ -56,10 +56,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in _MODULES:
-        return import_module(_MODULES[name])
+    try:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        if name in _MODULES:
+            return import_module(_MODULES[name])
+    except ModuleNotFoundError as error:
+        from parefront.extras import extra_of
+
+        if extra := extra_of(error):
+            error.add_note(f"pip install 'parefront[{extra}]'")
+        raise
     raise AttributeError(f"module 'parefront' has no attribute '{name}'")
 
 

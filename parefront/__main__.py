@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from parefront.errors import ParefrontError, UsageError
+from parefront.extras import extra_of
 
 _WIDTH = int(os.environ.get("COLUMNS", "160"))
 """Columns of what is written to a file or a pipe."""
@@ -113,13 +114,16 @@ def front(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Show the candidates that nothing beats."""
+    """Show the candidates that nothing beats, on each target and on each finalist runtime."""
     from parefront.study import Study
     from parefront.tables import front_json
 
     chosen = Study.load(study, storage=storage)
     if json:
-        sys.stdout.write(front_json(chosen.frame(), chosen.front(), chosen.summary()) + "\n")
+        summary = chosen.summary()
+        fronts = {name: chosen.front(name) for name in (None, *summary.targets)}
+        text = front_json(chosen.frame(), fronts, chosen.finals(), summary)
+        sys.stdout.write(text + "\n")
     else:
         _show(chosen)
 
@@ -149,6 +153,9 @@ def export(
         str | None,
         typer.Option(help="'knee', or bounds such as \"latency_ms<=0.5 and size_kb<=200\"."),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Pick from the front of this further target.")
+    ] = None,
     storage: Storage = None,
 ) -> None:
     """Write a candidate as a bundle that runs without parefront.
@@ -161,7 +168,7 @@ def export(
     if trial is not None and pick is not None:
         raise UsageError("give --trial or --pick, not both")
     chosen = Study.load(study, storage=storage)
-    number = trial if trial is not None else int(chosen.pick(pick or "knee")["trial"])
+    number = trial if trial is not None else int(chosen.pick(pick or "knee", target)["trial"])
     path = chosen.export(number, output)
     out.print(f"wrote trial {number} to {path}; try: python {path}/run.py", soft_wrap=True)
 
@@ -188,6 +195,98 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def profile(
+    runtime: Annotated[str, typer.Option(help="Runtime to measure.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option(min=1, help="Threads the runtime may use.")] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file to write, instead of one beside it."),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure even if it is known.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Measure how latency steps with the widths of layers on this device, once.
+
+    It takes about a minute and is kept beside the studies of the storage; searches round widths to
+    the multiple it finds.
+    """
+    from parefront.dashboards.profile_page import write_profile_page
+    from parefront.objectives.targets.fingerprint import fingerprint_id
+    from parefront.objectives.targets.local import LocalDevice
+    from parefront.objectives.targets.profile import channel_multiple
+    from parefront.objectives.targets.profile_cache import profile_path
+    from parefront.profiling import doubt, kept_or_measured, page_path, profile_table
+    from parefront.search.storage import default_url, home_of
+
+    cores = len(os.sched_getaffinity(0))
+    if threads > cores:
+        raise UsageError(f"--threads: expected at most {cores}, one for each core, got {threads}")
+    device, home = LocalDevice(), home_of(storage or default_url())
+    facts = device.fingerprint(runtime, threads)
+    page = page_path(output, home, fingerprint_id(facts))
+    try:
+        found = kept_or_measured(device, home, runtime, threads, again=again, console=out)
+    except KeyboardInterrupt:
+        err.print("stopped; nothing was written")
+        raise typer.Exit(130) from None
+    out.print(profile_table(found))
+    multiple = channel_multiple(found)
+    out.print(f"widths are rounded to multiples of {multiple}", highlight=False)
+    if reason := doubt(found):
+        err.print(reason, highlight=False, soft_wrap=True)
+    try:
+        write_profile_page(page, found)
+    except OSError as error:
+        raise UsageError(f"cannot write {page}: {error.strerror or error}") from error
+    for name, path in (("profile", profile_path(home, facts)), ("page", page)):
+        out.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def agent(
+    token_file: Annotated[Path, typer.Option(help="File with the token that a search needs too.")],
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Write a new token to that file first.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where files are kept; ~/.cache/parefront-agent.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate for TLS, in PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key of the certificate.")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen to other machines without TLS.")
+    ] = False,
+    allow_native: Annotated[
+        bool, typer.Option("--allow-native", help="Take files that carry machine code.")
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of a measurement, such as 512M; half of all.")
+    ] = None,
+    disk: Annotated[str, typer.Option(help="Room for files.")] = "4G",
+    longest: Annotated[str, typer.Option(help="Largest file.")] = "1G",
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Most seconds that a measuring process may be given.")
+    ] = 600.0,
+) -> None:
+    """Let searches on other machines measure on this one."""
+    from parefront.objectives.targets.agent.serve import serve
+    from parefront.objectives.targets.agent.settings import settings_of
+    from parefront.objectives.targets.agent.token import write_token
+
+    settings = settings_of(
+        host=host, port=port, folder=folder, certificate=certificate, key=key, insecure=insecure,
+        allow_native=allow_native, memory=memory, disk=disk, longest=longest,
+        time_limit=time_limit,
+    )  # fmt: skip
+    if new_token:
+        write_token(token_file)
+        out.print(f"wrote a new token to {token_file}", highlight=False, soft_wrap=True)
+    serve(settings, token_file)
+
+
 @app.command(name="help")
 def help_(
     topic: Annotated[str, typer.Argument(help="'study' explains the study file.")] = "",
@@ -202,7 +301,7 @@ def help_(
 
 
 def _show(study: Any) -> None:  # noqa: ANN401 - importing Study here would load torch for --help
-    from parefront.tables import front_table, no_front
+    from parefront.tables import finals_table, front_table, no_front
 
     rows, summary = study.front(), study.summary()
     if rows.empty:
@@ -210,6 +309,13 @@ def _show(study: Any) -> None:  # noqa: ANN401 - importing Study here would load
         return
     title = f"front of {study.name}: {len(rows)} candidates"
     out.print(front_table(rows, summary, title=title))
+    for target in summary.targets:
+        rows = study.front(target)
+        title = f"front of {study.name} on {target}: {len(rows)} candidates"
+        out.print(front_table(rows, summary, title=title, target=target))
+    finals = study.finals()
+    for runtime in finals["runtime"].unique():
+        out.print(finals_table(finals, runtime, summary))
 
 
 def _next_steps(name: str, storage: str | None) -> None:
@@ -244,7 +350,15 @@ def main() -> None:
     # and from each other when another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        try:
+            app()
+        except ModuleNotFoundError as error:
+            extra = extra_of(error)
+            if extra is None:
+                raise
+            raise UsageError(
+                f"this needs the package {error.name}; try: pip install 'parefront[{extra}]'"
+            ) from error
     except ParefrontError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)

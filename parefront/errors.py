@@ -6,7 +6,11 @@ ParefrontError
 │   ├── TaskError                  a task that is missing, malformed or inconsistent
 │   ├── StudyFileError             a study file that is not valid
 │   ├── SpaceError                 stages or ranges that cannot work
-│   └── PickError                  an expression or name that picks nothing
+│   ├── PickError                  an expression or name that picks nothing
+│   ├── RuntimeMissingError        a runtime whose library is not installed
+│   └── AgentError                 a device agent that cannot be used as it was asked to
+│       ├── TokenError                 a token that is missing, unsafe or not the agent's
+│       └── CertificateError           a certificate that cannot be trusted or read
 ├── StorageError               the storage cannot be opened or read
 │   ├── StorageVersionError        written by another, incompatible version
 │   └── StudyNotFoundError         no study of that name
@@ -43,6 +47,22 @@ class SpaceError(UsageError):
 
 class PickError(UsageError):
     """A pick names an unknown column, cannot be read, or matches no candidate."""
+
+
+class RuntimeMissingError(UsageError):
+    """The library of a runtime is not installed; the message says how to install it."""
+
+
+class AgentError(UsageError):
+    """A device agent cannot be used as it was asked to."""
+
+
+class TokenError(AgentError):
+    """The token of a device agent is missing, can be read by others, or is another one."""
+
+
+class CertificateError(AgentError):
+    """The certificate of a device agent cannot be trusted or read."""
 
 
 class StorageError(ParefrontError):

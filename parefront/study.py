@@ -28,5 +28,5 @@ class Study(SearchStudy):
         if path.suffix == ".svg":
             path.write_text(front_svg(self.frame(), self.summary()))
         else:
-            write_report(path, self.frame(), self.summary())
+            write_report(path, self.frame(), self.summary(), self.finals())
         return path

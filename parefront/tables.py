@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,14 +13,24 @@ from parefront.objectives.objective import Bound
 from parefront.search.summary import Summary
 
 
-def front_table(rows: pd.DataFrame, summary: Summary, *, title: str) -> Table:
+def front_table(
+    rows: pd.DataFrame, summary: Summary, *, title: str, target: str | None = None
+) -> Table:
     """A table of candidates, one a row.
 
     Args:
         rows: Rows of a trials frame.
         summary: The study.
         title: Title of the table.
+        target: Name of the further target whose latency is shown, `None` for the main one.
     """
+    end = f"_{target}" if target else ""
+    extras = [
+        each
+        for each in summary.objectives
+        if each.name not in ("accuracy", "size", f"latency{end}")
+        and (each.target == target or not each.on_device)
+    ]
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("trial", justify="right")
     table.add_column(summary.accuracy.label, justify="right")
@@ -27,23 +38,54 @@ def front_table(rows: pd.DataFrame, summary: Summary, *, title: str) -> Table:
     table.add_column("size kB", justify="right")
     table.add_column("faster", justify="right")
     table.add_column("smaller", justify="right")
+    for each in extras:
+        table.add_column(f"{each.label} {each.unit}".rstrip(), justify="right")
     table.add_column("candidate")
     for row in rows.to_dict("records"):
+        table.add_row(
+            str(row["trial"]),
+            _spread(row, "accuracy", ".4f"),
+            _spread(row, f"latency_ms{end}", ".4g"),
+            f"{row['size_bytes'] / 1000:.1f}",
+            f"{row[f'speedup{end}']:.1f}x",
+            f"{row['shrink']:.1f}x",
+            *(_spread(row, each.column, ".5g") for each in extras),
+            describe(row["candidate"]),
+        )
+    return table
+
+
+def finals_table(finals: pd.DataFrame, runtime: str, summary: Summary) -> Table:
+    """A table of the finalists on a runtime, one a row.
+
+    Args:
+        finals: The frame of finalists.
+        runtime: Name of the runtime.
+        summary: The study.
+    """
+    table = Table(title=f"the front on {runtime}", title_justify="left", header_style="bold")
+    names = ("trial", summary.accuracy.label, "latency ms", "size kB", "faster than its baseline")
+    for name in (*names, "than on the study's runtime"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in finals[finals["runtime"] == runtime].to_dict("records"):
+        if row["state"] != "complete":
+            table.add_row(str(row["trial"]), *[""] * 5, f"{row['state']}: {row['reason']}")
+            continue
         table.add_row(
             str(row["trial"]),
             _spread(row, "accuracy", ".4f"),
             _spread(row, "latency_ms", ".4g"),
             f"{row['size_bytes'] / 1000:.1f}",
             f"{row['speedup']:.1f}x",
-            f"{row['shrink']:.1f}x",
-            describe(row["candidate"]),
+            f"{row['speedup_runtime']:.2f}x",
         )
     return table
 
 
 def _spread(row: dict[Any, Any], column: str, form: str) -> str:
     half = (row[f"{column}_high"] - row[f"{column}_low"]) / 2
-    return f"{row[column]:{form}} ±{half:.1g}"
+    return f"{row[column]:{form}} ±{half:.1g}" if half else f"{row[column]:{form}}"
 
 
 def describe(candidate: dict[str, dict[str, Any]]) -> str:
@@ -67,19 +109,34 @@ def describe(candidate: dict[str, dict[str, Any]]) -> str:
     return " ".join(parts)
 
 
-def front_json(frame: pd.DataFrame, front: pd.DataFrame, summary: Summary) -> str:
-    """The front as a JSON object with `study`, `baseline` and `front`.
+def front_json(
+    frame: pd.DataFrame,
+    fronts: Mapping[str | None, pd.DataFrame],
+    finals: pd.DataFrame,
+    summary: Summary,
+) -> str:
+    """The fronts as a JSON object with `study`, `baseline`, `front`, `fronts` and `finals`.
 
     Args:
         frame: All trials.
-        front: The front.
+        fronts: The front of each target, of the main one under `None`.
+        finals: The finalists on further runtimes.
         summary: The study.
     """
     baseline = None
     if summary.baseline is not None:
         baseline = _entry(frame[frame["trial"] == summary.baseline].iloc[0].to_dict(), summary)
-    rows = [_entry(row, summary) for row in front.to_dict("records")]
-    content = {"study": summary.study, "baseline": baseline, "front": rows}
+    rows = {
+        target: [_entry(row, summary) for row in front.to_dict("records")]
+        for target, front in fronts.items()
+    }
+    content = {
+        "study": summary.study,
+        "baseline": baseline,
+        "front": rows.pop(None),
+        "fronts": rows,
+        "finals": json.loads(finals.to_json(orient="records", double_precision=15)),
+    }
     return json.dumps(content, indent=2, allow_nan=False)
 
 
@@ -91,8 +148,9 @@ def _entry(row: dict[Any, Any], summary: Summary) -> dict[str, Any]:
         whole = objective.unit == "B"
         entry[column] = int(value) if whole else value
         entry[f"{column}_interval"] = [int(low), int(high)] if whole else [low, high]
+    speedups = [f"speedup_{target}" if target else "speedup" for target in (None, *summary.targets)]
     return entry | {
-        "speedup": float(row["speedup"]),
+        **{name: float(row[name]) for name in speedups},
         "shrink": float(row["shrink"]),
         "candidate": row["candidate"],
         "candidate_id": row["candidate_id"],

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from parefront.errors import ArtifactError, TaskError
+from parefront.search.stage_cache import Cached, StageCache, chained, module_digest
+from parefront.search.stage_code import object_digest, versions
 from parefront.search.task import PreparedTask
 from parefront.spaces.distillation.training import train
+from parefront.spaces.stage import Form
 
 
 def trained_baseline(
-    task: PreparedTask, path: Path, *, seed: int, tick: Callable[[], None]
+    task: PreparedTask,
+    path: Path,
+    *,
+    seed: int,
+    tick: Callable[[], None],
+    cache: StageCache | None = None,
 ) -> nn.Module:
     """The trained baseline, from `path` if it is there, else trained and kept there.
 
@@ -27,6 +37,7 @@ def trained_baseline(
         path: Where the weights are kept.
         seed: Seed of the training.
         tick: Called between steps.
+        cache: Keeps the trained baseline for other studies of the same task.
 
     Returns:
         The module in evaluation mode.
@@ -46,17 +57,37 @@ def trained_baseline(
                 "put the model back or give the study a new name"
             ) from error
         return module.eval()
-    if task.source.pretrain is not None:
+    pretrain = task.source.pretrain
+    if pretrain is not None:
+        key = chained(
+            "baseline",
+            module_digest(module),
+            object_digest(module),
+            task.digest(),
+            object_digest(task.loss),
+            asdict(pretrain),
+            object_digest(train),
+            seed,
+            versions(),
+        )
+        kept = cache.get(key, Form.MODULE) if cache is not None else None
+        if kept is not None and isinstance(kept.model, nn.Module):
+            module.load_state_dict(kept.model.state_dict())
+            _save(module, path)
+            return module.eval()
+        began = time.perf_counter()
         train(
             module,
             task.train,
             lambda inputs, outputs, targets: task.loss(outputs, targets),  # noqa: ARG005
-            epochs=task.source.pretrain.epochs,
-            learning_rate=task.source.pretrain.learning_rate,
-            batch_size=task.source.pretrain.batch_size,
+            epochs=pretrain.epochs,
+            learning_rate=pretrain.learning_rate,
+            batch_size=pretrain.batch_size,
             seed=seed,
             tick=tick,
         )
+        if cache is not None:
+            cache.put(key, Cached(module, {}), time.perf_counter() - began)
     _save(module, path)
     return module.eval()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.measurement import Measurement
 from parefront.search.data import Split
 from parefront.search.study_record import StudyRecord
@@ -40,8 +39,8 @@ def model_card(
     """
     rows = [
         f"| {_label(name, study)} | {_text(validation[name])} | {_text(baseline[name])} |"
-        for name in (objective.name for objective in OBJECTIVES)
-        if name in validation and name in baseline
+        for name in validation
+        if name in baseline
     ]
     rows.insert(1, f"| {study.metric} (test) | {_text(test)} | {_text(baseline_test)} |")
     stages = [

@@ -20,7 +20,8 @@ from parefront.objectives.targets.catalog import runtime
 from parefront.search.bundle import write_check, write_checksums, write_json
 from parefront.search.card import model_card
 from parefront.search.ledger import Entry
-from parefront.search.pipeline import SCORING_BATCH, scene
+from parefront.search.opened import measures_of
+from parefront.search.pipeline import SCORING_BATCH, scene, scenes
 from parefront.search.records import Outcome
 from parefront.search.remeasure import remeasured
 from parefront.search.study_record import BaselineRecord, StudyRecord
@@ -52,7 +53,7 @@ def export(study: Study, trial: int, directory: Path) -> Path:
         ArtifactError: If the artifact is missing or damaged.
     """
     opened = study.opened()
-    entries = opened.ledger.entries()
+    entries = opened.entries()
     entry, outcome = _measured(entries, trial)
     reference = next((e.outcome for e in entries if e.is_baseline), None)
     if opened.baseline is None or reference is None:
@@ -130,9 +131,10 @@ def _fill(
     versions: dict[str, str],
 ) -> None:
     target = record.settings.target
-    on = scene(task, target, task.validation, base, baseline.reference_ms)
-    tested = scene(task, target, task.test, base, baseline.reference_ms)
-    again, differences = remeasured(shipped, on, outcome.measurements)
+    everywhere = scenes(task, record.settings, task.validation, base, baseline)
+    on = everywhere[None]
+    tested = scene(task, target, task.test, base, baseline)
+    again, differences = remeasured(shipped, measures_of(record), everywhere, outcome.measurements)
     if differences:
         raise BundleError(
             f"trial {entry.trial.number} is not published, for its file does not give what was "
@@ -167,7 +169,7 @@ def _fill(
         {
             "fingerprint_id": baseline.fingerprint_id,
             "fingerprint": dict(baseline.fingerprint),
-            "target": target.model_dump(mode="json"),
+            "target": target.here().model_dump(mode="json"),
             "versions": {"python": platform.python_version(), **versions},
         },
     )

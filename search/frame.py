@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.front import dominated
-from parefront.objectives.measurement import Direction
 from parefront.search.ledger import Entry
 from parefront.search.records import Origin, Status
+from parefront.search.summary import ObjectiveSummary, of_target
 
 
-def trials_frame(entries: Sequence[Entry], directions: Mapping[str, Direction]) -> pd.DataFrame:
+def trials_frame(entries: Sequence[Entry], objectives: Sequence[ObjectiveSummary]) -> pd.DataFrame:
     """One row a trial, in the order of their numbers.
 
     Columns: `trial`, `state`, `reason`, `origin`, `candidate_id`, `candidate` (configs by stage);
@@ -22,25 +21,32 @@ def trials_frame(entries: Sequence[Entry], directions: Mapping[str, Direction]) 
     NaN where nothing was measured; `feasible` (complete and within every bound), `on_front`,
     `violation` (sum of how far bounds are broken, relative to the bound's size), `speedup` and
     `shrink` (factors against the baseline, larger is better), `artifact_sha256`, `started`,
-    `finished`, `seconds`, `achieved` (facts by stage).
+    `finished`, `seconds`, `achieved` (facts by stage). For each further target there is an
+    `on_front_{target}` and a `speedup_{target}`.
 
     Args:
         entries: The trials.
-        directions: Directions of the objectives that are optimised, by name.
+        objectives: What was measured, accuracy, latency and size among it.
     """
-    frame = pd.DataFrame([_row(entry) for entry in entries], columns=_columns())
-    frame["on_front"] = _on_front(frame, directions)
+    frame = pd.DataFrame(
+        [_row(entry, objectives) for entry in entries], columns=_columns(objectives)
+    )
     baseline = frame[(frame["origin"] == Origin.BASELINE) & (frame["state"] == Status.COMPLETE)]
-    for factor, column in (("speedup", "latency_ms"), ("shrink", "size_bytes")):
+    factors = {"shrink": "size_bytes"}
+    for target in dict.fromkeys((None, *(each.target for each in objectives))):
+        end = f"_{target}" if target else ""
+        frame[f"on_front{end}"] = _on_front(frame, of_target(objectives, target))
+        factors[f"speedup{end}"] = f"latency_ms{end}"
+    for factor, column in factors.items():
         of = baseline[column].iloc[0] if len(baseline) else np.nan
         frame[factor] = of / frame[column].astype(float)
     return frame
 
 
-def _columns() -> list[str]:
+def _columns(objectives: Sequence[ObjectiveSummary]) -> list[str]:
     measured = [
         f"{objective.column}{suffix}"
-        for objective in OBJECTIVES
+        for objective in objectives
         for suffix in ("", "_low", "_high")
     ]
     return [
@@ -50,7 +56,7 @@ def _columns() -> list[str]:
     ]
 
 
-def _row(entry: Entry) -> dict[str, object]:
+def _row(entry: Entry, objectives: Sequence[ObjectiveSummary]) -> dict[str, object]:
     trial, record, outcome = entry.trial, entry.record, entry.outcome
     started, finished = trial.datetime_start, trial.datetime_complete
     row: dict[str, object] = {
@@ -68,7 +74,7 @@ def _row(entry: Entry) -> dict[str, object]:
         "seconds": (finished - started).total_seconds() if started and finished else np.nan,
         "achieved": dict(outcome.achieved) if outcome else {},
     }
-    for objective in OBJECTIVES:
+    for objective in objectives:
         found = outcome.measurements.get(objective.name) if outcome else None
         row[objective.column] = found.value if found else np.nan
         row[f"{objective.column}_low"] = found.low if found else np.nan
@@ -82,17 +88,13 @@ def _row(entry: Entry) -> dict[str, object]:
     return row
 
 
-def _on_front(frame: pd.DataFrame, directions: Mapping[str, Direction]) -> pd.Series[bool]:
+def _on_front(frame: pd.DataFrame, objectives: Sequence[ObjectiveSummary]) -> pd.Series[bool]:
     rows = frame.index[frame["feasible"].astype(bool)]
     on_front = pd.Series(False, index=frame.index)
-    if len(rows):
-        columns = [o.column for o in OBJECTIVES if o.name in directions]
-        maximize = [
-            directions[o.name] == Direction.MAXIMIZE for o in OBJECTIVES if o.name in directions
-        ]
+    if len(rows) and objectives:
         values, low, high = (
-            frame.loc[rows, [f"{column}{suffix}" for column in columns]].to_numpy(dtype=float)
+            frame.loc[rows, [f"{each.column}{suffix}" for each in objectives]].to_numpy(dtype=float)
             for suffix in ("", "_low", "_high")
         )
-        on_front.loc[rows] = ~dominated(values, low, high, maximize)
+        on_front.loc[rows] = ~dominated(values, low, high, [each.maximize for each in objectives])
     return on_front

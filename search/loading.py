@@ -1,4 +1,4 @@
-"""Finding the task a study names."""
+"""Finding the task and the functions that a study names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 from parefront.errors import TaskError
 from parefront.search.task import Task
@@ -25,24 +27,47 @@ def load_task(reference: str, base: Path) -> Task:
         TaskError: If there is no such file, module or name, importing fails, or the object is not
             a task.
     """
-    where, colon, name = reference.rpartition(":")
-    if not colon or not where or not name:
-        raise TaskError(
-            f"a task is named as path/to/file.py:name or package.module:name, got '{reference}'"
-        )
-    module = _from_file(where, base) if where.endswith(".py") else _from_module(where)
-    if not hasattr(module, name):
-        tasks = [key for key, value in vars(module).items() if isinstance(value, Task)]
-        near = get_close_matches(name, vars(module), 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"its tasks are {tasks or 'none'}"
-        raise TaskError(f"{where} has no '{name}'; {hint}")
-    task = getattr(module, name)
+    task = _named(reference, base, Task)
     if not isinstance(task, Task):
         raise TaskError(
             f"{reference} is of type {type(task).__name__}, expected a parefront.Task; "
-            f"write {name} = pf.Task(...)"
+            f"write {reference.rpartition(':')[2]} = pf.Task(...)"
         )
     return task
+
+
+def load_function(reference: str, base: Path) -> Callable[..., Any]:
+    """Imports a function of the user's.
+
+    Args:
+        reference: `path/to/file.py:name` or `package.module:name`.
+        base: Folder against which a relative path is resolved; the current folder comes second.
+
+    Raises:
+        TaskError: If there is no such file, module or name, importing fails, or the object cannot
+            be called.
+    """
+    function = _named(reference, base, FunctionType)
+    if not callable(function):
+        raise TaskError(f"{reference} is of type {type(function).__name__}, expected a function")
+    return function
+
+
+def _named(reference: str, base: Path, kind: type) -> object:
+    where, colon, name = reference.rpartition(":")
+    if not colon or not where or not name:
+        raise TaskError(
+            "a task or function is named as path/to/file.py:name or package.module:name, "
+            f"got '{reference}'"
+        )
+    module = _from_file(where, base) if where.endswith(".py") else _from_module(where)
+    if not hasattr(module, name):
+        found = [key for key, value in vars(module).items() if isinstance(value, kind)]
+        near = get_close_matches(name, vars(module), 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {found or 'none'}"
+        raise TaskError(f"{where} has no '{name}'; {hint}")
+    found_object: object = getattr(module, name)
+    return found_object
 
 
 def _from_file(where: str, base: Path) -> ModuleType:

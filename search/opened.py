@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 
 import optuna
 
 from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
-from parefront.objectives.catalog import OBJECTIVES
-from parefront.objectives.measurement import Direction
-from parefront.search.ledger import Failure, Ledger, failed
+from parefront.objectives.measurement import Direction, Measurement
+from parefront.search.ledger import Entry, Failure, Ledger, failed
+from parefront.search.measures import Measure, measures
 from parefront.search.proposer import optuna_directions
 from parefront.search.storage import open_storage
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import (
+    AGAIN_KEY,
     BASELINE_KEY,
     STUDY_KEY,
     BaselineRecord,
@@ -67,6 +70,7 @@ class OpenedStudy:
         *,
         task_base: str | None,
         left_out: dict[str, str],
+        channel_multiple: int,
     ) -> OpenedStudy:
         """Creates a study, or takes up the one that is there.
 
@@ -84,6 +88,7 @@ class OpenedStudy:
             metric=task.metric.name,
             metric_direction=task.metric.direction,
             left_out=left_out,
+            channel_multiple=channel_multiple,
             created_with=version("parefront"),
         )
         storage = open_storage(url)
@@ -119,20 +124,78 @@ class OpenedStudy:
         attrs = self.optuna_study.user_attrs.get(BASELINE_KEY)
         return None if attrs is None else BaselineRecord.model_validate(attrs)
 
+    @property
+    def measured_again(self) -> dict[int, dict[str, Measurement]]:
+        """What was measured again after the search, by trial and objective."""
+        return {
+            int(key.removeprefix(AGAIN_KEY)): {
+                name: Measurement.model_validate(value) for name, value in found.items()
+            }
+            for key, found in self.optuna_study.user_attrs.items()
+            if key.startswith(AGAIN_KEY)
+        }
+
+    def keep_again(self, trial: int, found: Mapping[str, Measurement]) -> None:
+        """Writes what was measured again of a trial."""
+        self.keep(
+            f"{AGAIN_KEY}{trial}",
+            {name: measurement.model_dump(mode="json") for name, measurement in found.items()},
+        )
+
+    def entries(self) -> list[Entry]:
+        """All trials, each with the newest measurements.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        again = self.measured_again
+        goals = {measure.name: measure.goal for measure in measures_of(self.record)}
+        entries = []
+        for entry in self.ledger.entries():
+            found = again.get(entry.trial.number)
+            if found and entry.outcome is not None:
+                measured = {**entry.outcome.measurements, **found}
+                outcome = entry.outcome.model_copy(
+                    update={
+                        "measurements": measured,
+                        "violations": {
+                            name: goals[name].violation(measured[name].value)
+                            for name in entry.outcome.violations
+                        },
+                    }
+                )
+                entry = replace(entry, outcome=outcome)
+            entries.append(entry)
+        return entries
+
     def keep_baseline(self, record: BaselineRecord) -> None:
         """Writes the calibrated baseline."""
+        self.keep(BASELINE_KEY, record.model_dump(mode="json"))
+
+    def keep(self, key: str, value: object) -> None:
+        """Writes a JSON-able fact about the study.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
         try:
-            self.optuna_study.set_user_attr(BASELINE_KEY, record.model_dump(mode="json"))
+            self.optuna_study.set_user_attr(key, value)
         except Failure as error:
             raise failed(error) from error
+
+
+def measures_of(record: StudyRecord) -> tuple[Measure, ...]:
+    """What a study measures."""
+    base = Path(record.task_base) if record.task_base else None
+    return measures(record.settings.objectives, list(record.settings.targets), base)
 
 
 def directions(record: StudyRecord) -> dict[str, Direction]:
     """Directions of the objectives that a study optimises, by name, in their common order."""
     return {
-        objective.name: objective.direction(record.metric_direction)
-        for objective in OBJECTIVES
-        if objective.name in record.settings.objectives
+        measure.name: measure.direction(record.metric_direction)
+        for measure in measures_of(record)
+        if measure.goal.optimize
     }
 
 

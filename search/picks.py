@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
 
 from parefront.errors import PickError
-from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.front import knee
-from parefront.objectives.measurement import Direction
+from parefront.search.summary import ObjectiveSummary, of_target
 
 Compare = Callable[[Any, Any], Any]
 _COMPARE: Mapping[str, Compare] = {
@@ -30,14 +29,20 @@ _UNITS = {
 """Suffixes an expression may use for an objective of a unit, and what one of them is in it."""
 
 
-def pick(front: pd.DataFrame, wanted: str, directions: Mapping[str, Direction]) -> pd.Series[Any]:
+def pick(
+    front: pd.DataFrame,
+    wanted: str,
+    objectives: Sequence[ObjectiveSummary],
+    target: str | None = None,
+) -> pd.Series[Any]:
     """One row of a front.
 
     Args:
         front: Rows of the front.
         wanted: `"knee"`, or bounds such as `"latency_ms<=0.5 and size_kb<=200"`. Of the candidates
             within bounds the most accurate is picked, of equally accurate ones the fastest.
-        directions: Directions of the objectives that are optimised, by name.
+        objectives: All that was measured.
+        target: Name of the further target whose front it is, `None` for the main one.
 
     Raises:
         PickError: If the front is empty, the expression cannot be read, or nothing matches.
@@ -46,29 +51,33 @@ def pick(front: pd.DataFrame, wanted: str, directions: Mapping[str, Direction]) 
         raise PickError("the study has no front to pick from; see 'parefront front' for why")
     if wanted.strip() == "knee":
         front = front.sort_values("trial")  # of equally good ones, the first
-        used = [o for o in OBJECTIVES if o.name in directions]
+        used = of_target(objectives, target)
         index = knee(
-            front[[o.column for o in used]].to_numpy(dtype=float),
-            [directions[o.name] == Direction.MAXIMIZE for o in used],
-            log=[o.unit != "" for o in used],
+            front[[each.column for each in used]].to_numpy(dtype=float),
+            [each.maximize for each in used],
+            log=[each.log for each in used],
         )
         return front.iloc[index]
     within = front
     for term in re.split(r"\band\b", wanted):
-        column, factor, compare, limit = _read(term, wanted)
+        column, factor, compare, limit = _read(term, wanted, objectives)
         within = within[compare(within[column].astype(float), limit * factor)]
     if within.empty:
         raise PickError(
-            f"no candidate on the front meets '{wanted}'; the front spans " + _spans(front)
+            f"no candidate on the front meets '{wanted}'; the front spans "
+            + _spans(front, objectives)
         )
-    ascending = directions.get("accuracy", Direction.MAXIMIZE) == Direction.MINIMIZE
+    metric = next(each for each in objectives if each.name == "accuracy")
+    latency = f"latency_ms_{target}" if target else "latency_ms"
     ordered = within.sort_values(
-        ["accuracy", "latency_ms", "size_bytes"], ascending=[ascending, True, True]
+        ["accuracy", latency, "size_bytes"], ascending=[not metric.maximize, True, True]
     )
     return ordered.iloc[0]
 
 
-def _read(term: str, whole: str) -> tuple[str, float, Compare, float]:
+def _read(
+    term: str, whole: str, objectives: Sequence[ObjectiveSummary]
+) -> tuple[str, float, Compare, float]:
     match = _TERM.fullmatch(term)
     if match is None:
         raise PickError(
@@ -76,7 +85,7 @@ def _read(term: str, whole: str) -> tuple[str, float, Compare, float]:
             f"got '{whole}'"
         )
     name, sign, number = match.groups()
-    names = _names()
+    names = _names(objectives)
     if name not in names:
         near = get_close_matches(name, names, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"
@@ -89,18 +98,18 @@ def _read(term: str, whole: str) -> tuple[str, float, Compare, float]:
     return column, factor, _COMPARE[sign], limit
 
 
-def _names() -> dict[str, tuple[str, float]]:
+def _names(objectives: Sequence[ObjectiveSummary]) -> dict[str, tuple[str, float]]:
     names: dict[str, tuple[str, float]] = {}
-    for objective in OBJECTIVES:
+    for objective in objectives:
         names[objective.column] = (objective.column, 1.0)
         for suffix, factor in _UNITS.get(objective.unit, {}).items():
             names[f"{objective.name}_{suffix}"] = (objective.column, factor)
     return names
 
 
-def _spans(front: pd.DataFrame) -> str:
+def _spans(front: pd.DataFrame, objectives: Sequence[ObjectiveSummary]) -> str:
     parts = []
-    for objective in OBJECTIVES:
+    for objective in objectives:
         values = front[objective.column].astype(float)
         parts.append(f"{objective.column} {values.min():.4g} to {values.max():.4g}")
     return ", ".join(parts)

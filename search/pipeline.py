@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,34 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import nn
 
-from parefront.errors import ArtifactError, TrialError
+from parefront.errors import AgentError, ArtifactError, TrialError
 from parefront.objectives.artifact import Artifact
-from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.measurement import Measurement
-from parefront.objectives.objective import Bound, Objective, Scene
+from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
+from parefront.objectives.targets.profile_cache import profiled_multiple
 from parefront.objectives.targets.runtime import Feeds
 from parefront.objectives.targets.target import Target
 from parefront.search.data import Split
+from parefront.search.measures import Measure
 from parefront.search.proposer import derive_seed
 from parefront.search.records import Outcome, Status
+from parefront.search.stage_cache import Cached, Model, StageCache, chained
+from parefront.search.stage_code import code_digest
 from parefront.search.store import ArtifactStore
+from parefront.search.study_file import StudyFile
+from parefront.search.study_record import BaselineRecord, Calibration
 from parefront.search.task import PreparedTask
 from parefront.spaces.space import AnyStage, Candidate, Space
-from parefront.spaces.stage import Form, Inputs, StageContext, TargetTraits
+from parefront.spaces.stage import Form, Inputs, StageConfig, StageContext, TargetTraits
 
 SCORING_BATCH = 128
 """Examples in one run when accuracy is computed; fixed, so that figures repeat exactly."""
+
+WORTH_KEEPING = 0.1
+"""Seconds from which what stages made is kept; what was trained always is."""
+
+_code_digest = cache(code_digest)  # the code of a running process does not change
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -54,6 +66,16 @@ class Watch:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A stage that is to be applied."""
+
+    stage: AnyStage
+    config: StageConfig
+    context: StageContext
+    key: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Builder:
     """Turns candidates into artifacts.
@@ -64,6 +86,8 @@ class Builder:
         space: The space of the candidates.
         target: Where artifacts run.
         seed: The study's seed.
+        cache: Keeps what stages made; `None` to run them anew each time.
+        key: What the baseline, the data and the versions are, for the cache.
     """
 
     task: PreparedTask
@@ -71,6 +95,8 @@ class Builder:
     space: Space
     target: Target
     seed: int
+    cache: StageCache | None = None
+    key: str = ""
 
     def context(
         self, candidate: Candidate, tick: Callable[[], None] = lambda: None
@@ -113,35 +139,56 @@ class Builder:
             TrialError: If a stage or the export fails.
         """
         watch = watch or Watch()
-        achieved: dict[str, Mapping[str, Any]] = {}
+        steps = self._steps(candidate, trained=trained, tick=tick)
+        start, model, achieved = self._cached(steps)
+        spent = 0.0
+        for step in steps[start:]:
+            tick()
+            began = time.perf_counter()
+            if step.stage.form == Form.ONNX and isinstance(model, nn.Module):
+                model = self._export(model, path, watch)
+            with watch.on("train" if step.stage.dear else "stages"):
+                applied = step.stage.apply(model, step.config, step.context)
+            model = applied.model
+            achieved = {**achieved, step.stage.name: applied.achieved}
+            spent += time.perf_counter() - began
+            if self.cache is not None and (step.stage.dear or spent >= WORTH_KEEPING):
+                self.cache.put(step.key, Cached(model, achieved), spent)
+        if isinstance(model, nn.Module):
+            self._build(model, path, watch)
+        else:
+            with watch.on("build"):
+                try:
+                    path.write_bytes(model.SerializeToString(deterministic=True))
+                except OSError as error:
+                    raise ArtifactError(f"cannot write {path}: {error}") from error
+        return dict(achieved)
+
+    def _steps(
+        self, candidate: Candidate, *, trained: bool, tick: Callable[[], None]
+    ) -> list[_Step]:
+        """The stages to apply, each with the key of what it will have made."""
         stages = {stage.name: stage for stage in self.space.stages}
-        module, graph = self.module, None
+        steps, key = [], self.key
         for position, (name, config) in enumerate(candidate.configs):
             stage: AnyStage = stages[name]
             if stage.dear and not trained:
                 continue
             context = self.context(candidate.prefix(position + 1), tick)
-            tick()
-            if stage.form == Form.MODULE:
-                with watch.on("train" if stage.dear else "stages"):
-                    applied = stage.apply(module, config, context)
-                module = applied.model
-            else:
-                if graph is None:
-                    graph = self._export(module, path, watch)
-                with watch.on("stages"):
-                    applied = stage.apply(graph, config, context)
-                graph = applied.model
-            achieved[name] = applied.achieved
-        if graph is None:
-            self._build(module, path, watch)
-        else:
-            with watch.on("build"):
-                try:
-                    path.write_bytes(graph.SerializeToString(deterministic=True))
-                except OSError as error:
-                    raise ArtifactError(f"cannot write {path}: {error}") from error
-        return achieved
+            if self.cache is not None:
+                code = _code_digest(type(stage))
+                key = chained(key, name, config.model_dump(mode="json"), code, context.seed)
+            steps.append(_Step(stage, config, context, key))
+        return steps
+
+    def _cached(self, steps: Sequence[_Step]) -> tuple[int, Model, Mapping[str, Any]]:
+        """How many stages need not run, and what they have made."""
+        if self.cache is not None:
+            for count in range(len(steps), 0, -1):
+                found = self.cache.get(steps[count - 1].key, steps[count - 1].stage.form)
+                if found is not None:
+                    return count, found.model, found.achieved
+        return 0, self.module, {}
 
     def build_baseline(self, path: Path) -> None:
         """Writes the artifact of the unchanged baseline.
@@ -183,9 +230,9 @@ def scene(
     target: Target,
     split: Split,
     baseline: Artifact,
-    reference_ms: float,
+    calibration: Calibration,
 ) -> Scene:
-    """What objectives measure with, accuracy on the examples of `split`."""
+    """What objectives measure with on a target, accuracy on the examples of `split`."""
     targets = split.targets.numpy()
 
     def score(outputs: Sequence[Any]) -> Measurement:
@@ -193,16 +240,32 @@ def scene(
 
     return Scene(
         baseline=baseline,
-        reference_ms=reference_ms,
-        device=target.device(),
+        reference_ms=calibration.reference_ms,
+        device=target.open(),
         runtime=target.runtime,
         threads=target.threads,
-        runs=target.runs,
+        effort=target.effort,
         batch=named(task, tiled(task.example, target.batch_size)),
+        throughput_batch=named(task, tiled(task.example, target.throughput_batch_size)),
+        throughput_reference_ms=calibration.throughput_ms,
         examples=split.feeds(task.input_names),
         batch_size=SCORING_BATCH,
         score=score,
     )
+
+
+def scenes(
+    task: PreparedTask,
+    settings: StudyFile,
+    split: Split,
+    baseline: Artifact,
+    record: BaselineRecord,
+) -> dict[str | None, Scene]:
+    """A scene for each target, the main one under `None`."""
+    return {
+        name: scene(task, target, split, baseline, record.on(name))
+        for name, target in settings.everywhere.items()
+    }
 
 
 class Pipeline:
@@ -210,19 +273,24 @@ class Pipeline:
 
     Args:
         builder: Turns candidates into artifacts.
-        scene: What objectives measure with.
+        scenes: What objectives measure with, by target.
         store: Keeps the artifacts.
-        bounds: Bounds by objective name.
+        measures: What is measured.
     """
 
     def __init__(
-        self, builder: Builder, scene: Scene, store: ArtifactStore, bounds: Mapping[str, Bound]
+        self,
+        builder: Builder,
+        scenes: Mapping[str | None, Scene],
+        store: ArtifactStore,
+        measures: Sequence[Measure],
     ) -> None:
         self.builder = builder
-        self.scene = scene
+        self.scenes = scenes
         self.store = store
-        self.bounds = bounds
-        self._format = runtime(builder.target.runtime).format
+        self.measures = measures
+        self.bounds = {each.name: each.goal for each in measures if each.goal.bounded}
+        self.format = runtime(builder.target.runtime).format
 
     def evaluate(self, candidate: Candidate, tick: Callable[[], None]) -> Outcome:
         """Builds and measures a candidate; whatever goes wrong is the outcome.
@@ -237,11 +305,11 @@ class Pipeline:
         watch = Watch()
         try:
             with self.store.scratch() as folder:
-                path = folder / f"candidate.{self._format}"
+                path = folder / f"candidate.{self.format}"
                 return self._gated(candidate, path, watch, tick) or self._measured(
                     candidate, path, watch, tick
                 )
-        except Interrupted:
+        except (Interrupted, AgentError):  # no other trial would fare better with such an agent
             raise
         except TrialError as error:
             return Outcome(status=Status.FAILED, reason=str(error), seconds=watch.seconds)
@@ -249,16 +317,31 @@ class Pipeline:
             reason = f"{type(error).__name__}: {error}"
             return Outcome(status=Status.FAILED, reason=reason, seconds=watch.seconds)
 
+    def measured(self, artifact: Artifact) -> Outcome:
+        """Measures an artifact that is there already; whatever goes wrong is the outcome."""
+        watch = Watch()
+        try:
+            measurements = self._measure(self.measures, artifact, watch)
+        except TrialError as error:
+            return Outcome(status=Status.FAILED, reason=str(error), seconds=watch.seconds)
+        return Outcome(
+            status=Status.COMPLETE,
+            measurements=measurements,
+            violations=self._violations(measurements),
+            artifact_sha256=artifact.sha256,
+            seconds=watch.seconds,
+        )
+
     def _gated(
         self, candidate: Candidate, path: Path, watch: Watch, tick: Callable[[], None]
     ) -> Outcome | None:
         """The outcome of a candidate that breaks a bound which needs no training to know."""
-        cheap = [o for o in OBJECTIVES if not o.dear and o.name in self.bounds]
+        cheap = [m for m in self.measures if not m.objective.dear and m.goal.bounded]
         dear = {stage.name for stage in self.builder.space.stages if stage.dear}
         if not cheap or not any(name in dear for name, _ in candidate.configs):
             return None
         achieved = self.builder.build(candidate, path, trained=False, watch=watch, tick=tick)
-        artifact = Artifact.of(path, self._format)
+        artifact = Artifact.of(path, self.format)
         measurements = self._measure(cheap, artifact, watch)
         violations = self._violations(measurements)
         # Only what is outside with its whole interval is not worth training.
@@ -282,8 +365,8 @@ class Pipeline:
         self, candidate: Candidate, path: Path, watch: Watch, tick: Callable[[], None]
     ) -> Outcome:
         achieved = self.builder.build(candidate, path, trained=True, watch=watch, tick=tick)
-        artifact = self.store.add(path, self._format)
-        ordered = sorted(OBJECTIVES, key=lambda objective: objective.dear)
+        artifact = self.store.add(path, self.format)
+        ordered = sorted(self.measures, key=lambda measure: measure.objective.dear)
         measurements = self._measure(ordered, artifact, watch)
         return Outcome(
             status=Status.COMPLETE,
@@ -295,10 +378,13 @@ class Pipeline:
         )
 
     def _measure(
-        self, objectives: Sequence[Objective], artifact: Artifact, watch: Watch
+        self, measures: Sequence[Measure], artifact: Artifact, watch: Watch
     ) -> dict[str, Measurement]:
         with watch.on("measure"):
-            return {o.name: o.measure(artifact, self.scene) for o in objectives}
+            return {
+                each.name: each.objective.measure(artifact, self.scenes[each.target])
+                for each in measures
+            }
 
     def _violations(self, measurements: Mapping[str, Measurement]) -> dict[str, float]:
         return {
@@ -308,7 +394,22 @@ class Pipeline:
         }
 
 
-def traits(target: Target) -> TargetTraits:
-    """What stages may know of a target."""
-    chosen = runtime(target.runtime)
-    return TargetTraits(format=chosen.format, channel_multiple=chosen.channel_multiple)
+def traits(targets: Iterable[Target], home: Path) -> TargetTraits:
+    """What stages may know of the targets of a search.
+
+    Widths are rounded to what every device's profile asks for, or the runtime's usual multiple
+    where the device was not profiled.
+
+    Args:
+        targets: The targets, the main one first; all run one format.
+        home: Folder of the studies, where the profiles are.
+    """
+    each = list(targets)
+    multiples = []
+    for target in each:
+        facts = target.open().fingerprint(target.runtime, target.threads)
+        usual = runtime(target.runtime).channel_multiple
+        multiples.append(profiled_multiple(home, facts) or usual)
+    return TargetTraits(
+        format=runtime(each[0].runtime).format, channel_multiple=math.lcm(*multiples)
+    )

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from parefront.errors import UsageError
-from parefront.objectives.objective import Bound
+from parefront.objectives.artifact import Artifact
+from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.fingerprint import fingerprint_id
+from parefront.objectives.targets.target import Target
+from parefront.objectives.throughput import Throughput
 from parefront.search.baseline import trained_baseline
 from parefront.search.launch import Progress
-from parefront.search.opened import OpenedStudy
-from parefront.search.pipeline import Builder, Pipeline, named, scene, tiled
+from parefront.search.opened import OpenedStudy, measures_of
+from parefront.search.pipeline import Builder, Pipeline, named, scenes, tiled
 from parefront.search.proposer import derive_seed
+from parefront.search.stage_cache import chained, module_digest
+from parefront.search.stage_code import object_digest, versions
 from parefront.search.store import ArtifactStore
-from parefront.search.study_record import BaselineRecord
+from parefront.search.study_record import BaselineRecord, Calibration
+from parefront.search.task import PreparedTask
 
 
 def prepared_pipeline(
@@ -49,44 +58,101 @@ def prepared_pipeline(
     if task.source.pretrain is not None and not weights.exists():
         progress.phase("training the baseline")
     module = trained_baseline(
-        task, weights, seed=derive_seed(untrained.seed, "pretrain"), tick=tick
+        task,
+        weights,
+        seed=derive_seed(untrained.seed, "pretrain"),
+        tick=tick,
+        cache=untrained.cache,
     )
-    builder = replace(untrained, module=module)
-    device = target.device()
-    fingerprint = device.fingerprint(target.runtime, target.threads)
+    builder = replace(untrained, module=module, key=_key(task, module))
+    settings = study.record.settings
+    measures = measures_of(study.record)
+    targets = settings.everywhere
+    prints = {
+        name: each.open().fingerprint(each.runtime, each.threads) for name, each in targets.items()
+    }
+    form = runtime(target.runtime).format
     baseline = study.baseline
     if baseline is None:
         progress.phase("calibrating the baseline's latency")
         with store.scratch() as folder:
-            path = folder / f"baseline.{runtime(target.runtime).format}"
+            path = folder / f"baseline.{form}"
             builder.build_baseline(path)
-            artifact = store.add(path, runtime(target.runtime).format)
+            artifact = store.add(path, form)
+        throughput = {each.target for each in measures if isinstance(each.objective, Throughput)}
+        found = {
+            name: _calibrated(
+                task, each, artifact, prints[name], throughput=name in throughput, tick=tick
+            )
+            for name, each in targets.items()
+        }
         baseline = BaselineRecord(
             artifact_sha256=artifact.sha256,
-            reference_ms=device.reference_ms(
-                artifact.path,
-                named(task, tiled(task.example, target.batch_size)),
-                runtime=target.runtime,
-                threads=target.threads,
-                runs=target.runs,
-            ),
-            fingerprint=fingerprint,
-            fingerprint_id=fingerprint_id(fingerprint),
+            further={name: each for name, each in found.items() if name is not None},
+            **found[None].model_dump(),
         )
+        ready = Pipeline(
+            builder, scenes(task, settings, task.validation, artifact, baseline), store, measures
+        )
+        progress.phase("measuring the baseline")
+        # What cannot be measured here at all is said before anything is searched.
+        for each in measures:
+            if each.objective not in OBJECTIVES:
+                each.objective.measure(artifact, ready.scenes[each.target])
         study.keep_baseline(baseline)
-    elif baseline.fingerprint_id != fingerprint_id(fingerprint):
-        raise UsageError(
-            f"study '{study.record.settings.study.name}' was measured on another device "
-            f"({_differences(baseline.fingerprint, fingerprint)}), and latencies of two devices "
-            "share no front; launch it there, or give the study another name"
-        )
-    artifact = store.get(baseline.artifact_sha256, runtime(target.runtime).format)
-    bounds = {n: b for n, b in study.record.settings.objectives.items() if b != Bound()}
+        return ready
+    for name, facts in prints.items():
+        recorded = baseline.on(name)
+        if recorded.fingerprint_id != fingerprint_id(facts):
+            raise UsageError(
+                f"study '{settings.study.name}' was measured on another device "
+                f"({_differences(recorded.fingerprint, facts)}), and latencies of two devices "
+                "share no front; launch it there, or give the study another name"
+            )
+    artifact = store.get(baseline.artifact_sha256, form)
     return Pipeline(
-        builder,
-        scene(task, target, task.validation, artifact, baseline.reference_ms),
-        store,
-        bounds,
+        builder, scenes(task, settings, task.validation, artifact, baseline), store, measures
+    )
+
+
+def _key(task: PreparedTask, module: nn.Module) -> str:
+    """What the making of every candidate depends on, for the cache of stages."""
+    return chained(
+        module_digest(module),
+        object_digest(module),
+        task.digest(),
+        object_digest(task.loss),
+        [module_digest(teacher) for teacher in task.teachers],
+        versions(),
+    )
+
+
+def _calibrated(
+    task: PreparedTask,
+    target: Target,
+    baseline: Artifact,
+    facts: Mapping[str, Any],
+    *,
+    throughput: bool,
+    tick: Callable[[], None],
+) -> Calibration:
+    device = target.open()
+
+    def reference_ms(batch_size: int) -> float:
+        tick()
+        return device.reference_ms(
+            baseline.path,
+            named(task, tiled(task.example, batch_size)),
+            runtime=target.runtime,
+            threads=target.threads,
+            runs=target.runs,
+        )
+
+    return Calibration(
+        reference_ms=reference_ms(target.batch_size),
+        throughput_ms=reference_ms(target.throughput_batch_size) if throughput else 0.0,
+        fingerprint=facts,
+        fingerprint_id=fingerprint_id(facts),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from parefront.objectives.artifact import Artifact
-from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
+from parefront.search.measures import Measure
 
 TOLERANCE = 0.15
 """Relative difference of two timed values, beyond both intervals, that is more than noise."""
@@ -16,7 +16,10 @@ _TRIES = 3
 
 
 def remeasured(
-    artifact: Artifact, on: Scene, recorded: Mapping[str, Measurement]
+    artifact: Artifact,
+    measures: Sequence[Measure],
+    on: Mapping[str | None, Scene],
+    recorded: Mapping[str, Measurement],
 ) -> tuple[dict[str, Measurement], dict[str, str]]:
     """Measures every objective again.
 
@@ -26,25 +29,28 @@ def remeasured(
 
     Args:
         artifact: The artifact.
-        on: What to measure with.
+        measures: What the study measures.
+        on: What to measure with, by target; what was recorded on a target that is missing here is
+            left out.
         recorded: What was measured before, by objective name.
 
     Returns:
         The new measurements by objective name, and how those differ that do not agree.
     """
     found, differences = {}, {}
-    for objective in OBJECTIVES:
-        if objective.name not in recorded:
+    for measure in measures:
+        if measure.name not in recorded or measure.target not in on:
             continue
-        before = recorded[objective.name]
+        objective = measure.objective
+        before = recorded[measure.name]
         for _ in range(_TRIES if objective.noisy else 1):
-            again = objective.measure(artifact, on)
+            again = objective.measure(artifact, on[measure.target])
             agrees = _close(before, again) if objective.noisy else before.value == again.value
             if agrees:
                 break
-        found[objective.name] = again
+        found[measure.name] = again
         if not agrees:
-            differences[objective.name] = (
+            differences[measure.name] = (
                 f"recorded {before.value:.6g} {before.unit}, now {again.value:.6g} {again.unit}"
             )
     return found, differences

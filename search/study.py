@@ -11,26 +11,31 @@ from typing import Any, Self
 import pandas as pd
 from filelock import FileLock
 
-from parefront.errors import StorageError, TaskError, UsageError
-from parefront.objectives.catalog import OBJECTIVES
+from parefront.errors import StorageError, StudyNotFoundError, TaskError, UsageError
 from parefront.objectives.objective import Bound
+from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
 from parefront.search.budget import Budget
 from parefront.search.export import export
+from parefront.search.finals import build_finals, finals_frame
 from parefront.search.frame import trials_frame
 from parefront.search.launch import Loop, Progress, Silent, Stop
-from parefront.search.loading import load_task
-from parefront.search.opened import OpenedStudy, directions
+from parefront.search.loading import load_function, load_task
+from parefront.search.opened import OpenedStudy, directions, measures_of
 from parefront.search.picks import pick
 from parefront.search.pipeline import Builder, Interrupted, traits
 from parefront.search.preparation import prepared_pipeline
 from parefront.search.proposer import Proposer
+from parefront.search.settle import settle
+from parefront.search.stage_cache import StageCache
 from parefront.search.storage import default_url, home_of
 from parefront.search.store import ArtifactStore
 from parefront.search.study_file import StudyFile
+from parefront.search.study_record import StudyRecord
 from parefront.search.summary import ObjectiveSummary, Summary
 from parefront.search.task import Task, prepare
 from parefront.spaces.space import Candidate, Space
+from parefront.spaces.stage import TargetTraits
 
 _OBJECT = "(a Python object)"
 """Stands for the name of a task that was passed as a Python object."""
@@ -48,10 +53,16 @@ class Study:
         name: Name of the study in its storage.
         trials: Trials in all, or `None` for no limit.
         time: Time of the search in all, in seconds or as `"3m"`, or `None` for no limit.
+        settle: Seconds after the search, or `"15s"`, for measuring candidates again whose place on
+            the front is undecided.
+        cache_mb: Megabytes of what stages made that are kept and used again, 0 for none.
         seed: Seed of everything random.
         sampler: What proposes candidates.
-        objectives: Names of what is optimised, with optional bounds; all by default.
+        objectives: Names of what is measured, with goals such as
+            `{"size": {"at_most": 1e6}, "memory": {"optimize": False}}`; accuracy, latency and
+            size by default.
         target: Where and how artifacts run.
+        targets: Further targets by name; each candidate's latency is measured on all of them.
         space: Choices by stage name; every stage that fits the model by default.
         storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
 
@@ -70,10 +81,13 @@ class Study:
         name: str,
         trials: int | None = None,
         time: float | str | None = None,
+        settle: float | str = 15.0,
+        cache_mb: int = 2000,
         seed: int = 0,
         sampler: str = "tpe",
-        objectives: Sequence[str] | Mapping[str, Bound | Mapping[str, float]] | None = None,
+        objectives: Sequence[str] | Mapping[str, Bound | Mapping[str, Any]] | None = None,
         target: Target | Mapping[str, Any] | None = None,
+        targets: Mapping[str, Target | Mapping[str, Any]] | None = None,
         space: Mapping[str, Mapping[str, Any]] | None = None,
         storage: str | None = None,
     ) -> None:
@@ -83,18 +97,24 @@ class Study:
                 "task": task if isinstance(task, str) else _OBJECT,
                 "trials": trials,
                 "time": time,
+                "settle": settle,
+                "cache_mb": cache_mb,
                 "seed": seed,
                 "sampler": sampler,
             }
         }
         if objectives is not None:
-            content["objectives"] = (
-                dict(objectives)
-                if isinstance(objectives, Mapping)
-                else {objective: {} for objective in objectives}
+            named = (
+                objectives if isinstance(objectives, Mapping) else {key: {} for key in objectives}
             )
+            content["objectives"] = {
+                key: goal.model_dump() if isinstance(goal, Bound) else dict(goal)
+                for key, goal in named.items()
+            }
         if target is not None:
             content["target"] = target
+        if targets is not None:
+            content["targets"] = dict(targets)
         if space is not None:
             content["space"] = {stage: dict(choices) for stage, choices in space.items()}
         given = None if isinstance(task, str) else task
@@ -196,7 +216,14 @@ class Study:
         settings, seed = self.settings, self.settings.study.seed
         progress.phase("checking the task")
         task = prepare(self.task(), seed=seed)
-        wanted = Space.of(settings.space, traits(settings.target))
+        for finalist in settings.target.finalists:
+            runtime(finalist).version()  # one that is not installed is said before the search
+        for goal in settings.objectives.values():
+            if goal.function is not None:
+                load_function(goal.function, self._base or Path.cwd())
+        home = home_of(self.storage)
+        known = self._known_traits() or traits(settings.everywhere.values(), home)
+        wanted = Space.of(settings.space, known)
         builder = Builder(
             task=task, module=task.baseline, space=wanted, target=settings.target, seed=seed
         )
@@ -204,7 +231,6 @@ class Study:
         if not space.stages:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             raise UsageError(f"no stage has anything to do in this model ({reasons})")
-        home = home_of(self.storage)
         lock = self._lock(home)
         with lock:
             opened = OpenedStudy.begin(
@@ -213,6 +239,7 @@ class Study:
                 task,
                 task_base=str(self._base) if self._task is None else None,
                 left_out=left_out,
+                channel_multiple=known.channel_multiple,
             )
             self._opened = opened
             try:
@@ -224,6 +251,7 @@ class Study:
                         space=space,
                         target=settings.target,
                         seed=seed,
+                        cache=self._cache(home),
                     ),
                     self.store,
                     home / "baselines" / f"{opened.record.id}.pt",
@@ -244,6 +272,23 @@ class Study:
             progress=progress,
             trial_seconds=settings.study.trial_time,
         ).run()
+        with lock:
+            settle(
+                opened,
+                pipeline,
+                self.frame,
+                _summaries(opened.record),
+                seconds=settings.study.settle,
+                stopped=lambda: self._stop.requested,
+                phase=progress.phase,
+            )
+            build_finals(
+                opened,
+                pipeline,
+                self.front()["trial"].tolist(),
+                stopped=lambda: self._stop.requested,
+                phase=progress.phase,
+            )
         return self
 
     def budget(self, trials: int | None = None, time: float | None = None) -> Budget:
@@ -268,26 +313,45 @@ class Study:
             StudyNotFoundError: If the study was never launched.
         """
         opened = self.opened()
-        return trials_frame(opened.ledger.entries(), directions(opened.record))
+        return trials_frame(opened.entries(), _summaries(opened.record))
 
-    def front(self) -> pd.DataFrame:
-        """The rows of `frame` that nothing beats, best accuracy first."""
+    def front(self, target: str | None = None) -> pd.DataFrame:
+        """The rows of `frame` that nothing beats on a target, best accuracy first.
+
+        Args:
+            target: Name of a further target, `None` for the main one.
+
+        Raises:
+            UsageError: If the study has no such target.
+        """
+        known = self.opened().record.settings.targets
+        if target is not None and target not in known:
+            raise UsageError(
+                f"study '{self.name}' has no further target '{target}'; it has "
+                f"{', '.join(known) or 'none'}"
+            )
         frame = self.frame()
+        end = f"_{target}" if target else ""
         ascending = not self.summary().accuracy.maximize
-        return frame[frame["on_front"]].sort_values(
-            ["accuracy", "latency_ms"], ascending=[ascending, True], ignore_index=True
+        return frame[frame[f"on_front{end}"]].sort_values(
+            ["accuracy", f"latency_ms{end}"], ascending=[ascending, True], ignore_index=True
         )
 
-    def pick(self, wanted: str) -> pd.Series[Any]:
-        """One row of the front.
+    def finals(self) -> pd.DataFrame:
+        """The finalists on further runtimes; see `parefront.search.finals.finals_frame`."""
+        return finals_frame(self.opened())
+
+    def pick(self, wanted: str, target: str | None = None) -> pd.Series[Any]:
+        """One row of a front.
 
         Args:
             wanted: `"knee"`, or bounds such as `"latency_ms<=0.5 and size_kb<=200"`.
+            target: Name of the further target whose front it is, `None` for the main one.
 
         Raises:
             PickError: If nothing matches.
         """
-        return pick(self.front(), wanted, directions(self.opened().record))
+        return pick(self.front(target), wanted, _summaries(self.opened().record), target)
 
     def export(self, trial: int, directory: str | Path) -> Path:
         """Writes the bundle of a trial; see `parefront.search.export.export`.
@@ -311,18 +375,8 @@ class Study:
         measured = [entry for entry in opened.ledger.entries() if entry.is_baseline]
         return Summary(
             study=self.name,
-            objectives=tuple(
-                ObjectiveSummary(
-                    name=o.name,
-                    column=o.column,
-                    unit=o.unit,
-                    direction=o.direction(record.metric_direction),
-                    label=record.metric if o.name == "accuracy" else o.name,
-                    bound=record.settings.objectives.get(o.name, Bound()),
-                    optimized=o.name in record.settings.objectives,
-                )
-                for o in OBJECTIVES
-            ),
+            objectives=_summaries(record),
+            targets=tuple(record.settings.targets),
             baseline=measured[0].trial.number if measured else None,
             seed=record.settings.study.seed,
             budget=str(self.budget()),
@@ -343,6 +397,19 @@ class Study:
             self._opened = OpenedStudy.find(self.name, self.storage)
         return self._opened
 
+    def _known_traits(self) -> TargetTraits | None:
+        """What the stages knew of the target when the study began, if it has begun."""
+        try:
+            record = OpenedStudy.find(self.name, self.storage).record
+        except (StudyNotFoundError, StorageError):
+            return None
+        form = runtime(record.settings.target.runtime).format
+        return TargetTraits(format=form, channel_multiple=record.channel_multiple)
+
+    def _cache(self, home: Path) -> StageCache | None:
+        megabytes = self.settings.study.cache_mb
+        return StageCache(home / "cache", megabytes * 1_000_000) if megabytes else None
+
     def _tick(self) -> None:
         if self._stop.requested:
             raise Interrupted
@@ -353,3 +420,22 @@ class Study:
         except OSError as error:
             raise StorageError(f"cannot write to {home}: {error}") from error
         return FileLock(home / "locks" / f"{self.name}.lock")
+
+
+def _summaries(record: StudyRecord) -> tuple[ObjectiveSummary, ...]:
+    """How to read the columns of a study."""
+    return tuple(
+        ObjectiveSummary(
+            name=measure.name,
+            column=measure.column,
+            unit=measure.objective.unit,
+            direction=measure.direction(record.metric_direction),
+            label=record.metric if measure.name == "accuracy" else measure.name.replace("_", " "),
+            bound=Bound(at_least=measure.goal.at_least, at_most=measure.goal.at_most),
+            optimized=measure.goal.optimize,
+            log=measure.objective.log,
+            target=measure.target,
+            on_device=measure.objective.on_device,
+        )
+        for measure in measures_of(record)
+    )

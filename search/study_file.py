@@ -7,14 +7,16 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from parefront.errors import StudyFileError
-from parefront.objectives.catalog import OBJECTIVES
-from parefront.objectives.objective import Bound
+from parefront.objectives.catalog import ALL, OBJECTIVES
+from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
+from parefront.search.goal import Goal
+from parefront.search.measures import measures
 from parefront.search.samplers.catalog import SAMPLERS
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -74,6 +76,17 @@ class StudySection(_Section):
     trial_time: Seconds | None = Field(
         default=None, description='Time one trial may take before it fails, such as "5m".'
     )
+    settle: Seconds | Literal[0] = Field(
+        default=15.0,
+        description="Time after the search for measuring candidates again whose place on the "
+        "front is undecided; 0 for none.",
+    )
+    cache_mb: int = Field(
+        default=2000,
+        ge=0,
+        description="Megabytes of what stages made that are kept, so that no stage runs twice for "
+        "the same beginning of a candidate, in any study; 0 for none.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything random.")
     sampler: str = Field(
         default="tpe", description=f"What proposes candidates: {', '.join(SAMPLERS)}."
@@ -91,21 +104,43 @@ class StudyFile(_Section):
     """A whole study file."""
 
     study: StudySection
-    objectives: dict[str, Bound] = Field(
-        default_factory=lambda: {objective.name: Bound() for objective in OBJECTIVES},
+    objectives: dict[str, Goal] = Field(
+        default_factory=lambda: {objective.name: Goal() for objective in OBJECTIVES},
         min_length=1,
-        description="What is optimised: "
-        + ", ".join(objective.name for objective in OBJECTIVES)
-        + ". Each may have a bound: at_least or at_most, in the unit of its column ("
-        + ", ".join(objective.column for objective in OBJECTIVES)
-        + ").",
+        description="What is measured: "
+        + ", ".join(objective.name for objective in ALL)
+        + ". The first three always are. Each is optimised unless it says optimize = false, and "
+        "may have a bound: at_least or at_most, in the unit of its column ("
+        + ", ".join(objective.column for objective in ALL)
+        + "). An objective of your own has function, direction and unit.",
     )
     target: Target = Field(default_factory=Target, description="Where and how artifacts run.")
+    targets: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")], Target] = Field(
+        default_factory=dict,
+        description="Further targets, each a section such as [targets.pi] with the keys of "
+        "[target]: one search, the latency of every candidate on each of them, and a front for "
+        "each.",
+    )
     space: dict[str, dict[str, Any]] | None = Field(
         default=None,
         description="Stages to search over, each with ranges and choices; leave the section out "
         "for every stage that fits the model.",
     )
+
+    @property
+    def everywhere(self) -> dict[str | None, Target]:
+        """All targets by name, the main one under `None`."""
+        main: dict[str | None, Target] = {None: self.target}
+        return main | {name: target for name, target in self.targets.items()}  # noqa: C416 (keys may be None)
+
+    def beside(self, folder: Path) -> StudyFile:
+        """The same study with the files of its targets taken from a folder."""
+        return self.model_copy(
+            update={
+                "target": self.target.beside(folder),
+                "targets": {name: each.beside(folder) for name, each in self.targets.items()},
+            }
+        )
 
     @classmethod
     def read(cls, path: Path) -> StudyFile:
@@ -121,7 +156,7 @@ class StudyFile(_Section):
             raise StudyFileError(f"cannot read study file {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise StudyFileError(f"{path} is not valid TOML: {error}") from error
-        return cls.of(content, str(path))
+        return cls.of(content, str(path)).beside(path.resolve().parent)
 
     @classmethod
     def of(cls, content: Mapping[str, object], where: str = "study") -> StudyFile:
@@ -134,10 +169,19 @@ class StudyFile(_Section):
             checked = cls.model_validate(content)
         except ValidationError as error:
             raise StudyFileError(f"{where}: {_explain(error)}") from error
-        known = [objective.name for objective in OBJECTIVES]
-        for name in checked.objectives:
-            if name not in known:
-                raise StudyFileError(f"{where}: [objectives] has no '{name}'{_hint(name, known)}")
+        try:
+            measures(checked.objectives, list(checked.targets))
+        except StudyFileError as error:
+            raise StudyFileError(f"{where}: {error}") from error
+        form = runtime(checked.target.runtime).format
+        for name, target in checked.targets.items():
+            other = runtime(target.runtime).format
+            if other != form:
+                raise StudyFileError(
+                    f"{where}: [targets.{name}] runs .{other} files and [target] runs .{form} "
+                    "files; the targets of a search share one file, so name the runtime in "
+                    "[target] finalists instead"
+                )
         return checked
 
 
@@ -157,8 +201,8 @@ def _keys(path: list[str]) -> list[str]:
     model: Any = StudyFile
     for part in path:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field is not None else Bound
-    return list(getattr(model, "model_fields", Bound.model_fields))
+        model = field.annotation if field is not None else Goal
+    return list(getattr(model, "model_fields", Goal.model_fields))
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -16,6 +16,10 @@ from parefront.search.study_file import StudyFile
 
 STUDY_KEY = "parefront"
 BASELINE_KEY = "parefront:baseline"
+AGAIN_KEY = "parefront:again:"
+"""Followed by a trial's number."""
+FINAL_KEY = "parefront:final:"
+"""Followed by a runtime, and for a candidate by its trial's number."""
 
 
 class StudyRecord(BaseModel):
@@ -31,6 +35,7 @@ class StudyRecord(BaseModel):
         metric: Name of the metric.
         metric_direction: Which values of the metric are better.
         left_out: Why a stage is not in the space, by name.
+        channel_multiple: What widths are rounded to, as the devices' profiles said.
         created_with: Version of parefront.
     """
 
@@ -44,6 +49,7 @@ class StudyRecord(BaseModel):
     metric: str
     metric_direction: Direction
     left_out: Mapping[str, str]
+    channel_multiple: int
     created_with: str
 
     @staticmethod
@@ -52,22 +58,39 @@ class StudyRecord(BaseModel):
         return uuid.uuid4().hex
 
 
-class BaselineRecord(BaseModel):
-    """Written when the baseline of a study has been built and calibrated.
+class Calibration(BaseModel):
+    """What measurements on one target are taken against.
 
     Attributes:
-        artifact_sha256: Hash of the baseline's artifact in the store.
-        reference_ms: Its calibrated latency in milliseconds.
+        reference_ms: Calibrated latency of the baseline in milliseconds.
+        throughput_ms: Its calibrated latency on a batch of the size throughput is measured at; 0
+            where throughput is not measured.
         fingerprint: The device and its runtime.
         fingerprint_id: Short hash of the fingerprint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    artifact_sha256: str
     reference_ms: float
+    throughput_ms: float
     fingerprint: Mapping[str, Any]
     fingerprint_id: str
+
+
+class BaselineRecord(Calibration):
+    """Written when the baseline of a study has been built and calibrated.
+
+    Attributes:
+        artifact_sha256: Hash of the baseline's artifact in the store.
+        further: Calibrations on the further targets, by name.
+    """
+
+    artifact_sha256: str
+    further: Mapping[str, Calibration] = {}
+
+    def on(self, target: str | None) -> Calibration:
+        """The calibration on a target, `None` for the main one."""
+        return self if target is None else self.further[target]
 
 
 def study_record(study: optuna.Study) -> StudyRecord | None:
@@ -109,6 +132,7 @@ def check_same(name: str, recorded: StudyFile, given: StudyFile) -> None:
 def _comparable(settings: StudyFile) -> dict[str, object]:
     found = settings.model_dump(mode="json")
     study = found.pop("study")
+    found["target"].pop("finalists")  # they come after the search, at any time
     return {
         "[study] task": study["task"],
         "[study] seed": study["seed"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,9 @@ class ObjectiveSummary:
         label: What to call it, such as the name of the task's metric.
         bound: Limit that candidates must keep.
         optimized: Whether the search optimises it; if not, it is shown only.
+        log: Whether ratios of its values matter rather than differences.
+        target: Name of the further target it was measured on, `None` for the main one.
+        on_device: Whether its value belongs to a device.
     """
 
     name: str
@@ -32,6 +35,9 @@ class ObjectiveSummary:
     label: str
     bound: Bound = field(default_factory=Bound)
     optimized: bool = True
+    log: bool = False
+    target: str | None = None
+    on_device: bool = False
 
     @property
     def maximize(self) -> bool:
@@ -45,6 +51,7 @@ class Summary:
 
     Attributes:
         study: Name of the study.
+        targets: Names of the further targets; each has a front of its own.
         objectives: The objectives in the order in which they are shown. The column of the task's
             metric is always `accuracy`, whatever its label.
         baseline: Trial number of the unchanged model, `None` if it was not measured.
@@ -67,13 +74,29 @@ class Summary:
     versions: Mapping[str, str]
     stages_left_out: Mapping[str, str]
     generated: datetime
+    targets: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> ObjectiveSummary:
         """How to read the task's metric."""
         return next(objective for objective in self.objectives if objective.name == "accuracy")
 
+    def on(self, target: str | None) -> tuple[ObjectiveSummary, ...]:
+        """The objectives that make the front of a target: its own, and those of no device."""
+        return of_target(self.objectives, target)
+
     @property
     def directions(self) -> dict[str, Direction]:
         """Directions of the objectives that the search optimises, by name."""
         return {each.name: each.direction for each in self.objectives if each.optimized}
+
+
+def of_target(
+    objectives: Sequence[ObjectiveSummary], target: str | None
+) -> tuple[ObjectiveSummary, ...]:
+    """The objectives that make the front of a target, `None` for the main one."""
+    return tuple(
+        each
+        for each in objectives
+        if each.optimized and (each.target == target or not each.on_device)
+    )

@@ -17,7 +17,9 @@ from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.fingerprint import fingerprint_id
 from parefront.objectives.targets.target import Target
 from parefront.search.bundle import agree, check_checksums, read_check, read_json
+from parefront.search.data import Split
 from parefront.search.export import checked_task
+from parefront.search.opened import measures_of
 from parefront.search.pipeline import SCORING_BATCH, scene
 from parefront.search.remeasure import remeasured
 from parefront.search.study import Study
@@ -70,13 +72,16 @@ def verify(directory: str | Path, *, study: Study | None = None) -> list[Check]:
     environment, metrics = read_json(folder, "environment.json"), read_json(folder, "metrics.json")
     lineage = read_json(folder, "lineage.json")
     try:
-        target = Target.model_validate(environment["target"])
+        target = Target.model_validate(environment["target"]).here()
         validation = _measurements(metrics["validation"])
         test = _measurements(metrics["test"])
         form = runtime(target.runtime).format
         artifact = Artifact.of(folder / f"model.{form}", form)
     except (KeyError, TypeError, OSError, ValidationError) as error:
         raise BundleError(f"{folder} is not a bundle of this version: {error}") from error
+    if runtime(target.runtime).native and not (study and _made(study, artifact)):
+        why = f"a .{form} file may bring code of its own, and no study here knows this one"
+        return [*checks, Check("replay", None, why)]
     checks.append(_replay(artifact, target, folder))
     if study is None:
         why = "the study it came from is not in the storage; name it with --storage"
@@ -84,7 +89,14 @@ def verify(directory: str | Path, *, study: Study | None = None) -> list[Check]:
     if study.opened().record.id != lineage.get("study_id"):
         why = f"study '{study.name}' in the storage is another one of the same name"
         return [*checks, Check("measurements", None, why)]
+    target = study.settings.target
     return checks + _measured_again(artifact, target, study, validation, test, environment)
+
+
+def _made(study: Study, artifact: Artifact) -> bool:
+    """Whether a trial of a study made an artifact."""
+    outcomes = (entry.outcome for entry in study.opened().ledger.entries())
+    return any(o is not None and o.artifact_sha256 == artifact.sha256 for o in outcomes)
 
 
 def _measurements(content: Mapping[str, Any]) -> dict[str, Measurement]:
@@ -93,7 +105,7 @@ def _measurements(content: Mapping[str, Any]) -> dict[str, Measurement]:
 
 def _replay(artifact: Artifact, target: Target, folder: Path) -> Check:
     inputs, expected = read_check(folder)
-    outputs = target.device().run(
+    outputs = target.open().run(
         artifact.path,
         inputs,
         runtime=target.runtime,
@@ -114,6 +126,7 @@ def _measured_again(
     environment: Mapping[str, Any],
 ) -> list[Check]:
     baseline = study.opened().baseline
+    measures = measures_of(study.opened().record)
     try:
         if baseline is None:
             raise BundleError("the study has no baseline")
@@ -122,17 +135,17 @@ def _measured_again(
     except ParefrontError as error:
         return [Check("measurements", None, str(error))]
 
-    def on(split: Any) -> Scene:  # noqa: ANN401
-        return scene(task, target, split, base, baseline.reference_ms)
+    def on(split: Split) -> dict[str | None, Scene]:
+        return {None: scene(task, target, split, base, baseline)}
 
-    here = fingerprint_id(target.device().fingerprint(target.runtime, target.threads))
+    here = fingerprint_id(target.open().fingerprint(target.runtime, target.threads))
     same = here == environment.get("fingerprint_id")
     checks = []
     for split, name, recorded in (
         (task.validation, "validation", validation),
         (task.test, "test", test),
     ):
-        found, differences = remeasured(artifact, on(split), recorded)
+        found, differences = remeasured(artifact, measures, on(split), recorded)
         for key, measurement in found.items():
             label = f"{key} ({name})" if key == "accuracy" else key
             exact = measurement.value == recorded[key].value

@@ -6,10 +6,22 @@ import difflib
 from types import MappingProxyType
 
 from parefront.errors import UsageError
+from parefront.objectives.targets.aot_inductor import AotInductorRuntime
+from parefront.objectives.targets.executorch import ExecuTorchRuntime
+from parefront.objectives.targets.litert import LiteRtRuntime
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
+from parefront.objectives.targets.openvino import OpenVinoRuntime
 from parefront.objectives.targets.runtime import Runtime
+from parefront.objectives.targets.torch_eager import TorchRuntime
 
-_ALL: tuple[Runtime, ...] = (OnnxRuntime(),)
+_ALL: tuple[Runtime, ...] = (
+    OnnxRuntime(),
+    OpenVinoRuntime(),
+    TorchRuntime(),
+    ExecuTorchRuntime(),
+    AotInductorRuntime(),
+    LiteRtRuntime(),
+)
 
 RUNTIMES = MappingProxyType({entry.name: entry for entry in _ALL})
 

@@ -11,8 +11,23 @@ from parefront.objectives.targets.runtime import Array, Feeds
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a timing may cost.
+
+    Attributes:
+        runs: Timed runs of the candidate in each round, at least; one slower than 50 ms has fewer.
+        precision: Half-width of the interval, relative to the value, at which no round is added.
+        seconds: Time after which no round is added, whatever the precision.
+    """
+
+    runs: int = 200
+    precision: float = 0.02
+    seconds: float = 3.0
+
+
+@dataclass(frozen=True)
 class Timing:
-    """What a timing session found.
+    """What the rounds of a timing found, each in a fresh process.
 
     Attributes:
         ratio: Latency of the candidate divided by that of the baseline; lower is faster.
@@ -24,6 +39,8 @@ class Timing:
         blocks: How many pairs of blocks were timed.
         runs: How many candidate runs were timed in all.
         clock: `"cpu"` or `"wall"`: what the ratio was taken from.
+        rounds: In how many fresh processes.
+        disturbed: Rounds that were thrown away because other work took the cores meanwhile.
     """
 
     ratio: float
@@ -34,6 +51,27 @@ class Timing:
     blocks: int
     runs: int
     clock: str
+    rounds: int
+    disturbed: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What an artifact takes besides time, in a process that does nothing else.
+
+    Attributes:
+        load_ms: Wall-clock milliseconds of each load, from a file in the system's cache to a
+            session that is ready to run.
+        peak_memory_bytes: For each process, the most memory that loading and running one batch
+            added to what the process held before (resident set).
+        energy_mj: For each process, millijoules of one run; empty where the device has no counter.
+        energy_note: Where the energy was read, or why it was not.
+    """
+
+    load_ms: tuple[float, ...]
+    peak_memory_bytes: tuple[int, ...]
+    energy_mj: tuple[float, ...]
+    energy_note: str
 
 
 class Device(Protocol):
@@ -54,9 +92,9 @@ class Device(Protocol):
         *,
         runtime: str,
         threads: int,
-        runs: int,
+        effort: Effort,
     ) -> Timing:
-        """Times a candidate against the baseline in a fresh process of their own.
+        """Times a candidate against the baseline in fresh processes of their own.
 
         Args:
             candidate: Artifact to time.
@@ -64,7 +102,7 @@ class Device(Protocol):
             feeds: One batch of inputs, as the target will see it.
             runtime: Name of the runtime.
             threads: Threads the runtime may use.
-            runs: Timed runs of the candidate, at least; a slow one has fewer, as the protocol says.
+            effort: What it may cost.
 
         Raises:
             MeasurementError: If an artifact cannot be loaded or run, or the process dies or
@@ -95,6 +133,23 @@ class Device(Protocol):
         Returns:
             Milliseconds of one run: the median over sessions of each session's median, in the
             clock of `time`.
+
+        Raises:
+            MeasurementError: As `time`.
+        """
+        ...
+
+    def footprint(
+        self, artifact: Path, feeds: Feeds, *, runtime: str, threads: int, sessions: int = 5
+    ) -> Footprint:
+        """What an artifact takes besides time.
+
+        Args:
+            artifact: Artifact to load and run.
+            feeds: One batch of inputs, as the target will see it.
+            runtime: Name of the runtime.
+            threads: Threads the runtime may use.
+            sessions: Fresh processes to look in.
 
         Raises:
             MeasurementError: As `time`.

@@ -9,7 +9,7 @@ from typing import Any
 from parefront.errors import MeasurementError
 from parefront.objectives.targets.batches import run_batches
 from parefront.objectives.targets.catalog import runtime as runtime_of
-from parefront.objectives.targets.device import Timing
+from parefront.objectives.targets.device import Effort, Footprint, Timing
 from parefront.objectives.targets.runtime import Array, Feeds
 
 MS_PER_BYTE = 1e-6
@@ -40,7 +40,7 @@ class FixedDevice:
         *,
         runtime: str,  # noqa: ARG002
         threads: int,  # noqa: ARG002
-        runs: int,  # noqa: ARG002
+        effort: Effort,  # noqa: ARG002
     ) -> Timing:
         """The ratio of the files' lengths, with an interval of no width."""
         mine, other = _milliseconds(candidate), _milliseconds(baseline)
@@ -54,6 +54,8 @@ class FixedDevice:
             blocks=0,
             runs=0,
             clock="fixed",
+            rounds=0,
+            disturbed=0,
         )
 
     def reference_ms(
@@ -68,6 +70,23 @@ class FixedDevice:
     ) -> float:
         """One nanosecond for each byte of the file, in milliseconds."""
         return _milliseconds(artifact)
+
+    def footprint(
+        self,
+        artifact: Path,
+        feeds: Feeds,  # noqa: ARG002
+        *,
+        runtime: str,  # noqa: ARG002
+        threads: int,  # noqa: ARG002
+        sessions: int = 5,  # noqa: ARG002
+    ) -> Footprint:
+        """As if a file were loaded in its latency, took its length in memory, and no energy."""
+        return Footprint(
+            load_ms=(_milliseconds(artifact),),
+            peak_memory_bytes=(artifact.stat().st_size,),
+            energy_mj=(),
+            energy_note="nothing was measured: the protocol is 'fixed'",
+        )
 
     def run(
         self, artifact: Path, feeds: Feeds, *, runtime: str, threads: int, batch_size: int

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parefront.errors import MeasurementError
+from parefront.objectives.targets.libraries import library
 from parefront.objectives.targets.runtime import Array, Feeds
 
 if TYPE_CHECKING:
@@ -48,13 +49,12 @@ class OnnxRuntime:
     name = "onnxruntime"
     format = "onnx"
     channel_multiple = 8
+    dear = False
+    native = False
 
     def version(self) -> str:
         """Version of the installed ONNX Runtime."""
-        import onnxruntime
-
-        version: str = onnxruntime.__version__
-        return version
+        return str(self._library().__version__)
 
     def build(
         self,
@@ -64,6 +64,7 @@ class OnnxRuntime:
         path: Path,
     ) -> None:
         """Exports the module to an ONNX file."""
+        self._library()
         from parefront.objectives.targets.onnx_export import export_onnx
 
         export_onnx(module, example, input_names, path)
@@ -74,8 +75,7 @@ class OnnxRuntime:
 
     def open(self, path: Path, threads: int) -> OnnxSession:
         """Loads an ONNX file with all of ONNX Runtime's optimisations."""
-        import onnxruntime
-
+        onnxruntime = self._library()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -91,6 +91,9 @@ class OnnxRuntime:
                 f"ONNX Runtime could not load {path.name}: {_reason(error)}"
             ) from error
         return OnnxSession(session)
+
+    def _library(self) -> Any:  # noqa: ANN401 (a module)
+        return library("onnxruntime", self.name, "onnxruntime")
 
 
 def _reason(error: Exception) -> str:

@@ -54,14 +54,24 @@ class Runtime(Protocol):
         name: Key of the runtime in a study file.
         format: Format of its artifacts, and their file suffix without the dot.
         channel_multiple: Widths that are multiples of this run well on it.
+        dear: Whether building takes seconds, so that it is for finalists and not for each
+            candidate of a search.
+        native: Whether its files may bring code of their own, so that one from elsewhere is run
+            only where that is allowed.
     """
 
     name: str
     format: str
     channel_multiple: int
+    dear: bool
+    native: bool
 
     def version(self) -> str:
-        """Version of the installed runtime."""
+        """Version of the installed runtime.
+
+        Raises:
+            RuntimeMissingError: If its library is not installed.
+        """
         ...
 
     def build(
@@ -78,6 +88,7 @@ class Runtime(Protocol):
 
         Raises:
             BuildError: If the module cannot be exported, or the outputs differ.
+            RuntimeMissingError: If the library is not installed.
         """
         ...
 
@@ -94,5 +105,6 @@ class Runtime(Protocol):
 
         Raises:
             MeasurementError: If the file cannot be loaded.
+            RuntimeMissingError: If the library is not installed.
         """
         ...

@@ -1,61 +1,69 @@
-"""The timing protocol: a candidate against the baseline, in turn, in one process.
+"""One round of the timing protocol: a candidate against the baseline, in turn, in one process.
 
 The speed of a core drifts by tens of percent within seconds, so absolute times of two sessions
 cannot be compared. Short blocks of runs of the two models alternate instead, and each pair of
 blocks gives one ratio in which the drift cancels. For one thread the blocks are measured in CPU
-time, which other processes on the core hardly disturb.
+time, which other processes on the core hardly disturb. `parefront.objectives.targets.rounds`
+joins rounds of several processes into a value with an interval.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parefront.errors import MeasurementError
-from parefront.objectives.targets.device import Timing
 from parefront.objectives.targets.runtime import Feeds, Session
 
 Floats = NDArray[np.float64]
 Clock = Callable[[], int]
 """Nanoseconds from any origin."""
 
-WARM_UP_RUNS = 20
 BLOCK_RUNS = 10
 MIN_BLOCKS = 5
-RESAMPLES = 2000
 
+STEADY = 0.05
+"""A model is warm when three pieces of its warm-up in a row differ by less than this."""
+_WARM_UP_RUNS = 10
+_WARM_UP_PIECES = 3
 _WARM_UP_NS = 1_000_000_000
-"""Time after which a slow model counts as warm."""
+"""Time after which a model counts as warm, steady or not."""
 _SHORTEST_BLOCK_NS = 1_000_000
 """A block is much longer than the resolution and the cost of reading a clock."""
 _LONGEST_BLOCK_NS = 500_000_000
 """A block is shorter than the drift that it must not see."""
 
-BETWEEN_EQUALS = 0.02
-BETWEEN_E_FOLD = 0.025
-"""Spread of ratios from one process to the next, as a standard deviation of their logarithm.
 
-One process does not see all the noise: the layout of its memory and the state of the machine
-stay the same in it. In fresh processes on two shared cores, ratios near 1 spread by 2 %, near
-0.2 and 5 by 3 to 5 %, near 0.085 by 5 to 7 % and near 0.03 by 9 to 10 %, for a small and a large
-model feel the state of the machine differently; resampling the blocks of one process found 1.5 to
-3 % in all of them, and its intervals missed the median of the processes up to 6 times in 10. The
-two figures are the spread at a ratio of 1 and its growth with each factor of e. With them, the
-intervals of 20 processes for each of 8 pairs held the pair's median 156 times of 160.
-"""
+@dataclass(frozen=True)
+class Round:
+    """What one process found.
 
-WALL_FACTOR = 2.0
-"""How much larger that spread is in wall time, which other processes disturb.
+    Attributes:
+        ratio: Median over pairs of blocks of the candidate's time divided by the baseline's.
+        candidate_ms: Wall-clock percentiles of one candidate run in milliseconds, as
+            `{"p50": ..., "p90": ..., "p99": ...}`.
+        baseline_ms: The same for the baseline.
+        blocks: Pairs of blocks.
+        runs: Timed runs of the candidate.
+        clock: `"cpu"` or `"wall"`: what the ratio was taken from.
+        stolen: Share of the timed blocks, 0 to 1, in which other work had the cores.
+    """
 
-Two threads on two cores with other work on both: the same pairs spread by 3 to 14 % between 0.1
-and 10, and by 11 to 29 % beyond.
-"""
+    ratio: float
+    candidate_ms: Mapping[str, float]
+    baseline_ms: Mapping[str, float]
+    blocks: int
+    runs: int
+    clock: str
+    stolen: float
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,13 @@ def time_pair(
     threads: int,
     seed: int = 0,
     clocks: Clocks = Clocks(),
-) -> Timing:
+    others_ns: Clock = lambda: 0,
+) -> Round:
     """Times a candidate against the baseline in alternating blocks.
 
     Each pair of blocks is 10 runs of the one and 10 of the other, in an order that is shuffled
-    but balanced. The score is the median of the pairs' ratios; the interval joins the bootstrap
-    of that median with the spread between processes (`BETWEEN_EQUALS`). Blocks of models faster
-    than 0.1 ms have more runs, of models slower than 50 ms fewer.
+    but balanced. Blocks of models faster than 0.1 ms have more runs, of models slower than 50 ms
+    fewer.
 
     Args:
         candidate: Model to time.
@@ -100,8 +108,10 @@ def time_pair(
         baseline_feeds: Inputs of the baseline, if they are others.
         runs: Timed runs of a candidate that takes 0.1 to 50 ms, rounded up to whole blocks.
         threads: Threads of the runtime.
-        seed: Seed of the order and of the bootstrap.
+        seed: Seed of the order.
         clocks: Where time is read.
+        others_ns: Time that other processes have had on the cores of this one so far; used for
+            more than one thread, where CPU time does not tell.
 
     Raises:
         MeasurementError: If a model cannot be run.
@@ -112,18 +122,19 @@ def time_pair(
                     clocks.wall)  # fmt: skip
     for model in (first, second):
         model.warm_up()
-    rng = np.random.default_rng(seed)
-    ratios = _ratios(first, second, _blocks(runs), rng)
-    ratio, low, high = interval(ratios, rng, wall=name == "wall")
-    return Timing(
-        ratio=ratio,
-        ratio_low=low,
-        ratio_high=high,
+    before = clocks.wall(), others_ns()
+    ratios = _ratios(first, second, _blocks(runs), np.random.default_rng(seed))
+    wall, others = clocks.wall() - before[0], others_ns() - before[1]
+    timed, spent = first.timed_ns + second.timed_ns, first.spent_ns + second.spent_ns
+    stolen = 1 - spent / timed if name == "cpu" else others / (wall * threads)
+    return Round(
+        ratio=float(np.median(ratios)),
         candidate_ms=first.percentiles_ms(),
         baseline_ms=second.percentiles_ms(),
         blocks=len(ratios),
         runs=first.runs,
         clock=name,
+        stolen=min(max(stolen, 0.0), 1.0),
     )
 
 
@@ -145,29 +156,26 @@ def time_alone(
     return float(np.median([model.block() for _ in range(_blocks(runs))])) / 1e6
 
 
-def interval(ratios: Floats, rng: np.random.Generator, *, wall: bool) -> tuple[float, float, float]:
-    """The median of block ratios with its 95 % interval over processes.
+def others_ns(cores: Sequence[int], *, root: Path = Path("/")) -> int:
+    """Nanoseconds that some cores have spent on other processes than this one.
 
-    The bootstrap's interval and the spread between processes are joined as independent errors
-    of the logarithm.
+    Linux counts in steps of 10 ms. What cannot be read counts as no time.
 
     Args:
-        ratios: Ratio of each pair of blocks.
-        rng: Source of the resamples.
-        wall: Whether the ratios are of wall time.
-
-    Returns:
-        `(ratio, low, high)`, with `low <= ratio <= high`.
+        cores: Numbers of the cores this process is pinned to.
+        root: Root of the tree with `/proc`.
     """
-    logs = np.log(ratios)
-    ratio = float(np.median(logs))
-    picks = rng.integers(0, len(logs), (RESAMPLES, len(logs)))
-    low, high = np.percentile(np.median(logs[picks], axis=1), [2.5, 97.5])
-    spread = math.hypot(BETWEEN_EQUALS, BETWEEN_E_FOLD * ratio) * (WALL_FACTOR if wall else 1.0)
-    between = 1.96 * spread
-    below = math.hypot(max(0.0, ratio - low), between)
-    above = math.hypot(max(0.0, high - ratio), between)
-    return math.exp(ratio), math.exp(ratio - below), math.exp(ratio + above)
+    try:
+        lines = (root / "proc/stat").read_text().splitlines()
+        busy = 0
+        for line in lines:
+            name, *ticks = line.split()
+            if name in {f"cpu{core}" for core in cores}:
+                user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, ticks)
+                busy += user + nice + system + irq + softirq + steal
+    except (OSError, ValueError):
+        return 0
+    return busy * (1_000_000_000 // os.sysconf("SC_CLK_TCK")) - time.process_time_ns()
 
 
 def _blocks(runs: int) -> int:
@@ -198,18 +206,33 @@ class _Model:
         self._wall = wall
         self._runs_ns: list[int] = []
         self._block_runs = BLOCK_RUNS
+        self.timed_ns = 0
+        self.spent_ns = 0
 
     def warm_up(self) -> None:
         """Runs until caches and lazy initialisation have settled, and sizes the blocks."""
-        stamps = [self._wall()]
-        while len(stamps) <= WARM_UP_RUNS and stamps[-1] - stamps[0] < _WARM_UP_NS:
-            self._session.run(self._feeds)
-            stamps.append(self._wall())
-        spent = [after - before for before, after in pairwise(stamps)]
-        typical = max(1.0, float(np.median(spent[len(spent) // 2 :])))
+        began = self._wall()
+        pieces: list[float] = []
+        while True:
+            pieces.append(self._piece(began))
+            last = pieces[-_WARM_UP_PIECES:]
+            settled = len(last) == _WARM_UP_PIECES and max(last) <= min(last) * (1 + STEADY)
+            if settled or self._wall() - began >= _WARM_UP_NS:
+                break
+        typical = max(1.0, last[-1])
         enough = math.ceil(_SHORTEST_BLOCK_NS / typical)
         affordable = max(1, int(_LONGEST_BLOCK_NS / typical))
         self._block_runs = min(max(BLOCK_RUNS, enough), affordable)
+
+    def _piece(self, began: int) -> float:
+        """Median nanoseconds of a few runs, fewer when the time for warming up is over."""
+        stamps = [self._wall()]
+        while len(stamps) <= _WARM_UP_RUNS and (
+            len(stamps) == 1 or stamps[-1] - began < _WARM_UP_NS
+        ):
+            self._session.run(self._feeds)
+            stamps.append(self._wall())
+        return float(np.median([after - before for before, after in pairwise(stamps)]))
 
     def block(self) -> float:
         """Times one block; returns the mean nanoseconds of a run by the clock."""
@@ -226,6 +249,8 @@ class _Model:
         if spent <= 0:
             raise MeasurementError(f"the clock stood still for {self._block_runs} runs")
         self._runs_ns += (after - before for before, after in pairwise(stamps))
+        self.timed_ns += stamps[-1] - stamps[0]
+        self.spent_ns += spent
         return spent / self._block_runs
 
     @property

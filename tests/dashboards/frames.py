@@ -52,6 +52,8 @@ def objectives(
             unit="ms",
             direction=Direction.MINIMIZE,
             label="latency",
+            log=True,
+            on_device=True,
             bound=Bound(at_most=at_most_ms),
         ),
         ObjectiveSummary(
@@ -60,6 +62,7 @@ def objectives(
             unit="B",
             direction=Direction.MINIMIZE,
             label="file size",
+            log=True,
         ),
     )
 

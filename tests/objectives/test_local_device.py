@@ -27,10 +27,12 @@ from torch import nn
 
 from parefront.errors import MeasurementError, UsageError
 from parefront.objectives.targets.batches import run_batches
+from parefront.objectives.targets.device import Effort
 from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
 from tests.zoo import make
 
+BRIEF = Effort(runs=50, seconds=0.1)
 ORT: dict[str, Any] = {"runtime": "onnxruntime", "threads": 1}
 WORKER = "parefront.objectives.targets.worker"
 X = np.random.default_rng(0).normal(size=(23, 64)).astype(np.float32)
@@ -143,18 +145,23 @@ def hanging(files: dict[str, Path]) -> Iterator[tuple[psutil.Process, Any]]:
 def test_a_model_against_itself_and_against_a_larger_one(files: dict[str, Path]) -> None:
     device = LocalDevice()
     batch = {"input": X[:1]}
-    same = device.time(files["mlp"], files["mlp"], batch, **ORT, runs=200)
+    same = device.time(files["mlp"], files["mlp"], batch, **ORT, effort=Effort(seconds=0.1))
     assert same.ratio_low / 1.3 < 1 < same.ratio_high * 1.3
     assert same.clock == "cpu"
     assert same.runs >= 200
-    slower = device.time(files["large"], files["mlp"], batch, **ORT, runs=50)
+    slower = device.time(files["large"], files["mlp"], batch, **ORT, effort=BRIEF)
     assert slower.ratio_low > 3
     assert slower.candidate_ms["p50"] > 2 * slower.baseline_ms["p50"]
 
 
 def test_more_threads_are_timed_by_the_wall(files: dict[str, Path]) -> None:
     timing = LocalDevice().time(
-        files["large"], files["mlp"], {"input": X[:1]}, runtime="onnxruntime", threads=2, runs=50
+        files["large"],
+        files["mlp"],
+        {"input": X[:1]},
+        runtime="onnxruntime",
+        threads=2,
+        effort=BRIEF,
     )
     assert timing.clock == "wall"
     assert timing.ratio > 1
@@ -223,9 +230,9 @@ def test_the_artifact_that_fails_is_named(files: dict[str, Path]) -> None:
     device = LocalDevice()
     batch = {"input": X[:1]}
     with pytest.raises(MeasurementError, match=r"^candidate: .*could not load garbage\.onnx"):
-        device.time(files["garbage"], files["mlp"], batch, **ORT, runs=50)
+        device.time(files["garbage"], files["mlp"], batch, **ORT, effort=BRIEF)
     with pytest.raises(MeasurementError, match=r"^baseline: .*could not load garbage\.onnx"):
-        device.time(files["mlp"], files["garbage"], batch, **ORT, runs=50)
+        device.time(files["mlp"], files["garbage"], batch, **ORT, effort=BRIEF)
     with pytest.raises(MeasurementError, match=r"^artifact: .*could not load garbage\.onnx"):
         device.reference_ms(files["garbage"], batch, **ORT)
 
@@ -323,7 +330,7 @@ def test_a_missing_folder_for_temporary_files_is_reported(
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     device = LocalDevice()
     with pytest.raises(MeasurementError, match=r"cannot be started: .*No such file"):
-        device.time(files["mlp"], files["mlp"], {"input": X}, **ORT, runs=50)
+        device.time(files["mlp"], files["mlp"], {"input": X}, **ORT, effort=BRIEF)
     with pytest.raises(MeasurementError, match=r"cannot be started: .*No such file"):
         device.run(files["mlp"], {"input": X}, **ORT, batch_size=4)
 
@@ -339,7 +346,7 @@ def test_outputs_that_find_no_room_are_reported(
     )
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    with pytest.raises(MeasurementError, match=r"failed with exit code 1: OSError: .*too large"):
+    with pytest.raises(MeasurementError, match=r"outputs cannot be written: .*too large"):
         LocalDevice().run(files["mlp"], {"input": X}, **ORT, batch_size=4)
 
 
@@ -377,7 +384,7 @@ def test_measurements_of_several_processes_never_overlap(files: dict[str, Path])
     watcher.start()
     try:
         askers = [asks(files["large"]) for _ in range(2)]
-        LocalDevice().time(files["mlp"], files["mlp"], {"input": X[:1]}, **ORT, runs=50)
+        LocalDevice().time(files["mlp"], files["mlp"], {"input": X[:1]}, **ORT, effort=BRIEF)
         assert [asker.wait() for asker in askers] == [0, 0]
     finally:
         done.set()
@@ -386,6 +393,28 @@ def test_measurements_of_several_processes_never_overlap(files: dict[str, Path])
     assert len(seen) == 7
     spans = sorted((min(times), max(times)) for times in seen.values())
     assert all(earlier[1] < later[0] for earlier, later in pairwise(spans))
+
+
+def test_a_device_that_is_always_wanted_is_shared(files: dict[str, Path]) -> None:
+    over, made = threading.Event(), [0]
+
+    def again_and_again() -> None:
+        while not over.is_set():
+            LocalDevice().run(files["mlp"], {"input": X}, **ORT, batch_size=64)
+            made[0] += 1
+
+    other = threading.Thread(target=again_and_again)
+    other.start()
+    try:
+        eventually(lambda: made[0] > 0)
+        before = made[0]
+        for _ in range(3):
+            LocalDevice().run(files["mlp"], {"input": X}, **ORT, batch_size=64)
+        between = made[0] - before
+    finally:
+        over.set()
+        other.join()
+    assert between <= 3 * 2 + 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -9,7 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from parefront.errors import MeasurementError
+from parefront.objectives.targets.agent.remote import RemoteDevice
 from parefront.objectives.targets.catalog import RUNTIMES
+from parefront.objectives.targets.device import Effort
 from parefront.objectives.targets.fixed import FixedDevice
 from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.target import Target
@@ -20,14 +22,9 @@ CORES = len(os.sched_getaffinity(0))
 
 def test_an_empty_section_is_a_target() -> None:
     target = Target()
-    assert target.model_dump() == {
-        "runtime": "onnxruntime",
-        "threads": 1,
-        "batch_size": 1,
-        "runs": 200,
-        "timeout": 120.0,
-        "protocol": "timed",
-    }
+    assert (target.runtime, target.threads, target.batch_size) == ("onnxruntime", 1, 1)
+    assert (target.device, target.protocol, target.finalists) == (None, "timed", ())
+    assert target.effort == Effort()
     assert Target.model_validate_json(target.model_dump_json()) == target
 
 
@@ -42,6 +39,12 @@ def test_an_empty_section_is_a_target() -> None:
         ("timeout", 0.0, "greater than 0"),
         ("timeout", float("inf"), "finite"),
         ("protocol", "guessed", "'timed' or 'fixed'"),
+        ("precision", 0.0, "greater than 0"),
+        ("seconds", float("inf"), "finite"),
+        ("finalists", ["openvin"], "did you mean 'openvino'"),
+        ("device", "pi.local:8765", "should match pattern"),
+        ("device", "http://pi.local:8765", "a device needs token_file"),
+        ("token_file", "t", "name it too"),
         ("speed", 3, "Extra inputs are not permitted"),
     ],
 )
@@ -50,11 +53,29 @@ def test_impossible_targets_are_refused(field: str, value: Any, message: str) ->
         Target.model_validate({field: value})
 
 
+def test_a_device_elsewhere_has_its_own_cores_and_its_files_beside_the_study(
+    tmp_path: Path,
+) -> None:
+    target = Target(device="http://pi:1", token_file=Path("t"), threads=CORES + 1)
+    assert target.beside(tmp_path).token_file == tmp_path / "t"
+    assert target.beside(tmp_path).certificate is None
+    assert target.beside(tmp_path / "a").beside(tmp_path).token_file == tmp_path / "a/t"
+    (tmp_path / "t").write_text("secret-secret-secret-secret-secret\n")
+    (tmp_path / "t").chmod(0o600)
+    there = target.beside(tmp_path)
+    assert isinstance(there.open(), RemoteDevice)
+    assert there.open() is there.open()
+    assert target.here().device is None
+    assert "pi:1" in there.describe()
+    with pytest.raises(ValidationError, match="takes no device"):
+        Target(device="http://pi:1", token_file=Path("t"), protocol="fixed")
+
+
 def test_the_protocol_picks_the_device() -> None:
-    local = Target(timeout=7).device()
+    local = Target(timeout=7).open()
     assert isinstance(local, LocalDevice)
     assert local.timeout == 7
-    assert isinstance(Target(protocol="fixed").device(), FixedDevice)
+    assert isinstance(Target(protocol="fixed").open(), FixedDevice)
 
 
 def test_a_fixed_device_counts_bytes(tmp_path: Path) -> None:
@@ -62,7 +83,7 @@ def test_a_fixed_device_counts_bytes(tmp_path: Path) -> None:
     small.write_bytes(b"x" * 1000)
     large.write_bytes(b"x" * 4000)
     device = FixedDevice()
-    timing = device.time(small, large, {}, runtime="onnxruntime", threads=1, runs=200)
+    timing = device.time(small, large, {}, runtime="onnxruntime", threads=1, effort=Effort())
     assert (timing.ratio, timing.ratio_low, timing.ratio_high) == (0.25, 0.25, 0.25)
     assert timing.candidate_ms["p50"] == pytest.approx(0.001)
     assert timing.baseline_ms["p99"] == pytest.approx(0.004)

@@ -173,7 +173,7 @@ def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["launch", "studies", "front", "report", "export", "verify", "help"]
+    "name", ["launch", "studies", "front", "report", "export", "verify", "profile", "agent", "help"]
 )
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     from typer.testing import CliRunner
@@ -182,7 +182,7 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
 
     shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0
-    if name not in ("verify", "help"):
+    if name not in ("verify", "agent", "help"):
         assert name == "help" or "storage" in shown.stdout
 
 

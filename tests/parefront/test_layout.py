@@ -117,11 +117,23 @@ def test_every_error_is_in_the_tree_at_the_top_of_its_file() -> None:
         assert issubclass(getattr(errors, name), errors.ParefrontError)
 
 
-def test_the_lock_holds_every_dependency() -> None:
+def locked(name: str) -> set[str]:
+    """Names of the packages in a lock."""
+    lines = (ROOT / name).read_text().lower().splitlines()
+    return {line.split("==")[0].replace("_", "-") for line in lines if "==" in line}
+
+
+def named(lines: list[str]) -> set[str]:
+    """Names of packages as `pyproject.toml` lists them."""
+    return {re.split(r"[<>=\[]", line)[0].lower() for line in lines}
+
+
+def test_the_locks_hold_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    names = {re.split(r"[<>=\[]", line)[0].lower() for line in wanted}
-    lock = (ROOT / "requirements.lock").read_text().lower().splitlines()
-    locked = {line.split("==")[0].replace("_", "-") for line in lock if "==" in line}
-    assert names <= locked
-    assert "torch==2.13.0" in lock
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["search"] + extras["agent"] + extras["dev"]
+    core, runtimes = locked("requirements.lock"), locked("requirements-runtimes.lock")
+    assert named(wanted) <= core
+    assert named(extras["openvino"] + extras["executorch"] + extras["litert"]) <= runtimes
+    assert not core & runtimes
+    assert "torch==2.13.0" in (ROOT / "requirements.lock").read_text().splitlines()

@@ -394,3 +394,25 @@ def test_a_trial_that_is_not_there_is_not_exported(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         done.export(trial, tmp_path / "bundle")
+
+
+def test_a_file_of_machine_code_is_not_run_for_a_stranger(
+    done: pf.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parefront.objectives.targets.local import LocalDevice
+    from parefront.search.bundle import write_checksums
+    from parefront.search.verify import verify
+
+    folder = done.export(int(done.front()["trial"].iloc[0]), tmp_path / "bundle")
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["target"] |= {"runtime": "aotinductor", "protocol": "timed"}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "model.onnx").rename(folder / "model.pt2")
+    (folder / "model.pt2").write_bytes(b"machine code")
+    (folder / "SHA256SUMS").unlink()
+    write_checksums(folder)
+    monkeypatch.setattr(LocalDevice, "run", lambda *_, **__: pytest.fail("it was run"))
+    for study_at_hand in (None, done):
+        *_, last = verify(folder, study=study_at_hand)
+        assert (last.name, last.passed) == ("replay", None)
+        assert "may bring code of its own" in last.text

@@ -1,0 +1,161 @@
+"""The front on further runtimes, after the search: each finalist built and measured there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from parefront.errors import UsageError
+from parefront.objectives.catalog import OBJECTIVES
+from parefront.objectives.objective import Scene
+from parefront.objectives.targets.catalog import runtime
+from parefront.objectives.targets.fingerprint import fingerprint_id
+from parefront.search.goal import Goal
+from parefront.search.measures import Measure, measures
+from parefront.search.opened import OpenedStudy
+from parefront.search.pipeline import Pipeline, named, scene, tiled
+from parefront.search.records import Outcome, Status
+from parefront.search.study_record import FINAL_KEY, BaselineRecord
+from parefront.spaces.space import Candidate
+from parefront.spaces.stage import Form
+
+
+def build_finals(
+    opened: OpenedStudy,
+    pipeline: Pipeline,
+    trials: Sequence[int],
+    *,
+    stopped: Callable[[], bool],
+    phase: Callable[[str], None],
+) -> None:
+    """Builds and measures candidates on the runtimes that the target names as finalists.
+
+    Accuracy, latency and size are measured against the baseline in the same runtime. What is in
+    the storage already is not made again.
+
+    Args:
+        opened: The study.
+        pipeline: What it was searched with.
+        trials: Numbers of the finalists.
+        stopped: Whether to end before the next.
+        phase: Told what takes a while.
+
+    Raises:
+        UsageError: If a runtime is not installed, or its results are another device's.
+        TrialError: If the baseline cannot be built or measured there.
+    """
+    entries = {entry.trial.number: entry for entry in opened.ledger.entries()}
+    for name in pipeline.builder.target.finalists:
+        there = _on(name, opened, pipeline, phase)
+        for trial in trials:
+            key = f"{FINAL_KEY}{name}:{trial}"
+            if stopped():
+                return
+            outcome = entries[trial].outcome
+            if key in opened.optuna_study.user_attrs or outcome is None:
+                continue
+            phase(f"building trial {trial} for {name}")
+            candidate = pipeline.builder.space.candidate(entries[trial].record.candidate)
+            found = _evaluated(candidate, outcome, pipeline, there)
+            opened.keep(key, found.model_dump(mode="json"))
+
+
+def finals_frame(opened: OpenedStudy) -> pd.DataFrame:
+    """One row a finalist and runtime.
+
+    Columns: `runtime`, `trial`, `state`, `reason`, and for accuracy, latency and size the columns
+    of the trials frame; `speedup` and `shrink` are against the baseline in the same runtime, and
+    `speedup_runtime` is the candidate's latency on the study's own runtime divided by that here.
+    """
+    rows = []
+    entries = {entry.trial.number: entry for entry in opened.entries()}
+    for key, attrs in opened.optuna_study.user_attrs.items():
+        name, _, trial = key.removeprefix(FINAL_KEY).rpartition(":")
+        if not key.startswith(FINAL_KEY) or not name:
+            continue
+        outcome = Outcome.model_validate(attrs)
+        base = BaselineRecord.model_validate(opened.optuna_study.user_attrs[FINAL_KEY + name])
+        row: dict[str, object] = {
+            "runtime": name,
+            "trial": int(trial),
+            "state": str(outcome.status),
+            "reason": outcome.reason,
+        }
+        for objective in OBJECTIVES:
+            found = outcome.measurements.get(objective.name)
+            row[objective.column] = found.value if found else None
+            row[f"{objective.column}_low"] = found.low if found else None
+            row[f"{objective.column}_high"] = found.high if found else None
+        latency = outcome.measurements.get("latency")
+        here = entries[int(trial)].outcome
+        if latency is not None and here is not None:
+            row["speedup"] = base.reference_ms / latency.value
+            row["speedup_runtime"] = here.measurements["latency"].value / latency.value
+        rows.append(row)
+    columns = ["runtime", "trial", "state", "reason"]
+    columns += [f"{o.column}{end}" for o in OBJECTIVES for end in ("", "_low", "_high")]
+    frame = pd.DataFrame(rows, columns=[*columns, "speedup", "speedup_runtime"])
+    return frame.sort_values(["runtime", "trial"], ignore_index=True)
+
+
+def _on(
+    name: str, opened: OpenedStudy, pipeline: Pipeline, phase: Callable[[str], None]
+) -> Pipeline:
+    """The pipeline that measures on a runtime, with the baseline built for it."""
+    target = pipeline.builder.target.model_copy(update={"runtime": name})
+    builder = replace(pipeline.builder, target=target)
+    task, store, form = builder.task, pipeline.store, runtime(name).format
+    facts = target.open().fingerprint(name, target.threads)
+    attrs = opened.optuna_study.user_attrs.get(FINAL_KEY + name)
+    if attrs is not None:
+        record = BaselineRecord.model_validate(attrs)
+        if record.fingerprint_id != fingerprint_id(facts):
+            raise UsageError(
+                f"the finalists on {name} were measured on another device or version; "
+                "give the study another name"
+            )
+        artifact = store.get(record.artifact_sha256, form)
+    else:
+        phase(f"building the baseline for {name}")
+        with store.scratch() as folder:
+            path = folder / f"baseline.{form}"
+            builder.build_baseline(path)
+            artifact = store.add(path, form)
+        record = BaselineRecord(
+            artifact_sha256=artifact.sha256,
+            reference_ms=target.open().reference_ms(
+                artifact.path,
+                named(task, tiled(task.example, target.batch_size)),
+                runtime=name,
+                threads=target.threads,
+                runs=target.runs,
+            ),
+            throughput_ms=0.0,
+            fingerprint=facts,
+            fingerprint_id=fingerprint_id(facts),
+        )
+        opened.keep(FINAL_KEY + name, record.model_dump(mode="json"))
+    scenes: dict[str | None, Scene] = {None: scene(task, target, task.validation, artifact, record)}
+    return Pipeline(builder, scenes, store, _core())
+
+
+def _core() -> tuple[Measure, ...]:
+    return measures({objective.name: Goal() for objective in OBJECTIVES}, [])
+
+
+def _evaluated(
+    candidate: Candidate, outcome: Outcome, searched: Pipeline, there: Pipeline
+) -> Outcome:
+    if there.format == searched.format:
+        return there.measured(searched.store.get(str(outcome.artifact_sha256), searched.format))
+    forms = {stage.name: stage.form for stage in there.builder.space.stages}
+    after = [name for name, _ in candidate.configs if forms[name] == Form.ONNX]
+    if after:
+        return Outcome(
+            status=Status.FAILED,
+            reason=f"{', '.join(after)} changes the ONNX file, and "
+            f"{there.builder.target.runtime} builds from the module",
+        )
+    return there.evaluate(candidate, lambda: None)
