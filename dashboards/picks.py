@@ -81,7 +81,7 @@ def headline_picks(trials: pd.DataFrame, summary: Summary) -> list[Pick]:
     picks += [
         _best(near, objective, baseline[objective.column], where)
         for objective in summary.objectives
-        if objective.column != ACCURACY
+        if objective.column != ACCURACY and objective.optimized
     ]
     return picks
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from parefront.errors import ArtifactError, TaskError
-from parefront.search.stage_cache import Cached, StageCache, chained, module_digest
-from parefront.search.stage_code import object_digest, versions
-from parefront.search.task import PreparedTask
+from parefront.search.stage_cache import Cached, StageCache, chained
+from parefront.search.stage_code import Undescribed, code_digest, object_digest, versions
+from parefront.search.task import PreparedTask, Pretrain
 from parefront.spaces.distillation.training import train
 from parefront.spaces.stage import Form
 
@@ -59,18 +59,8 @@ def trained_baseline(
         return module.eval()
     pretrain = task.source.pretrain
     if pretrain is not None:
-        key = chained(
-            "baseline",
-            module_digest(module),
-            object_digest(module),
-            task.digest(),
-            object_digest(task.loss),
-            asdict(pretrain),
-            object_digest(train),
-            seed,
-            versions(),
-        )
-        kept = cache.get(key, Form.MODULE) if cache is not None else None
+        key = _key(task, pretrain, seed)
+        kept = cache.get(key, Form.MODULE) if cache is not None and key is not None else None
         if kept is not None and isinstance(kept.model, nn.Module):
             module.load_state_dict(kept.model.state_dict())
             _save(module, path)
@@ -86,10 +76,27 @@ def trained_baseline(
             seed=seed,
             tick=tick,
         )
-        if cache is not None:
+        if cache is not None and key is not None:
             cache.put(key, Cached(module, {}), time.perf_counter() - began)
     _save(module, path)
     return module.eval()
+
+
+def _key(task: PreparedTask, pretrain: Pretrain, seed: int) -> str | None:
+    """What the trained baseline depends on; `None` when some of it cannot be told."""
+    try:
+        return chained(
+            "baseline",
+            object_digest(task.baseline),
+            task.digest(),
+            object_digest(task.loss),
+            asdict(pretrain),
+            code_digest(train),
+            seed,
+            versions(),
+        )
+    except Undescribed:
+        return None
 
 
 def _save(module: nn.Module, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from parefront.errors import UsageError
+from parefront.errors import TrialError, UsageError
 from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
@@ -28,45 +28,60 @@ def build_finals(
     trials: Sequence[int],
     *,
     stopped: Callable[[], bool],
+    tick: Callable[[], None],
     phase: Callable[[str], None],
 ) -> None:
     """Builds and measures candidates on the runtimes that the target names as finalists.
 
     Accuracy, latency and size are measured against the baseline in the same runtime. What is in
-    the storage already is not made again.
+    the storage already is not made again; what failed is tried again by the next launch, unless it
+    cannot ever be built there. A runtime whose baseline fails is left out, and said so.
 
     Args:
         opened: The study.
         pipeline: What it was searched with.
         trials: Numbers of the finalists.
         stopped: Whether to end before the next.
+        tick: Called between short steps of work; raises `Interrupted` when one must end.
         phase: Told what takes a while.
 
     Raises:
         UsageError: If a runtime is not installed, or its results are another device's.
-        TrialError: If the baseline cannot be built or measured there.
+        Interrupted: If `tick` did.
     """
     entries = {entry.trial.number: entry for entry in opened.ledger.entries()}
     for name in pipeline.builder.target.finalists:
-        there = _on(name, opened, pipeline, phase)
+        if stopped() or not trials:
+            return
+        try:
+            there = _on(name, opened, pipeline, phase)
+        except TrialError as error:
+            phase(f"the front cannot be built for {name}: {error}")
+            continue
         for trial in trials:
             key = f"{FINAL_KEY}{name}:{trial}"
+            outcome = entries[trial].outcome
+            kept = opened.optuna_study.user_attrs.get(key)
+            if outcome is None or (kept is not None and _final(Outcome.model_validate(kept))):
+                continue
             if stopped():
                 return
-            outcome = entries[trial].outcome
-            if key in opened.optuna_study.user_attrs or outcome is None:
-                continue
             phase(f"building trial {trial} for {name}")
             candidate = pipeline.builder.space.candidate(entries[trial].record.candidate)
-            found = _evaluated(candidate, outcome, pipeline, there)
+            found = _evaluated(candidate, outcome, pipeline, there, tick)
             opened.keep(key, found.model_dump(mode="json"))
+
+
+def _final(outcome: Outcome) -> bool:
+    """Whether another try would end the same."""
+    return outcome.status in (Status.COMPLETE, Status.INFEASIBLE)
 
 
 def finals_frame(opened: OpenedStudy) -> pd.DataFrame:
     """One row a finalist and runtime.
 
     Columns: `runtime`, `trial`, `state`, `reason`, and for accuracy, latency and size the columns
-    of the trials frame; `speedup` and `shrink` are against the baseline in the same runtime, and
+    of the trials frame; `speedup` is against the baseline in the same runtime, and
     `speedup_runtime` is the candidate's latency on the study's own runtime divided by that here.
     """
     rows = []
@@ -146,7 +161,11 @@ def _core() -> tuple[Measure, ...]:
 
 
 def _evaluated(
-    candidate: Candidate, outcome: Outcome, searched: Pipeline, there: Pipeline
+    candidate: Candidate,
+    outcome: Outcome,
+    searched: Pipeline,
+    there: Pipeline,
+    tick: Callable[[], None],
 ) -> Outcome:
     if there.format == searched.format:
         return there.measured(searched.store.get(str(outcome.artifact_sha256), searched.format))
@@ -154,8 +173,8 @@ def _evaluated(
     after = [name for name, _ in candidate.configs if forms[name] == Form.ONNX]
     if after:
         return Outcome(
-            status=Status.FAILED,
+            status=Status.INFEASIBLE,
             reason=f"{', '.join(after)} changes the ONNX file, and "
             f"{there.builder.target.runtime} builds from the module",
         )
-    return there.evaluate(candidate, lambda: None)
+    return there.evaluate(candidate, tick)

@@ -25,6 +25,8 @@ class Goal(Bound):
         function: A user's own objective, as `path/to/file.py:name` or `package.module:name`.
         direction: Which values of the user's own objective are better.
         unit: Its unit.
+        dear: Whether it depends on trained weights; what does not is known before training.
+        noisy: Whether measuring the same file twice gives different values.
     """
 
     optimize: bool = Field(default=True, description="Whether the search looks for better values.")
@@ -37,13 +39,25 @@ class Goal(Bound):
         default=None, description="Which values of your own objective are better."
     )
     unit: str = Field(default="", description="Unit of your own objective.")
+    dear: bool = Field(
+        default=True,
+        description="Whether your own objective depends on trained weights; what does not is "
+        "known, and its bound checked, before training.",
+    )
+    noisy: bool = Field(
+        default=False,
+        description="Whether your own objective gives different values for the same file.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.function is not None and self.direction is None:
             raise ValueError('an objective of your own needs direction = "minimize" or "maximize"')
-        if self.function is None and (self.direction is not None or self.unit):
-            raise ValueError("direction and unit belong to an objective with its own function")
+        own = self.direction is not None or self.unit or not self.dear or self.noisy
+        if self.function is None and own:
+            raise ValueError(
+                "direction, unit, dear and noisy belong to an objective with its own function"
+            )
         return self
 
     @property

@@ -63,6 +63,11 @@ class Entry:
         return self.status not in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED)
 
     @property
+    def feasible(self) -> bool:
+        """Whether it was measured and keeps every bound."""
+        return self.outcome is not None and all(v <= 0 for v in self.outcome.violations.values())
+
+    @property
     def is_baseline(self) -> bool:
         """Whether it measured the unchanged model."""
         return self.record.origin == Origin.BASELINE and self.status == Status.COMPLETE

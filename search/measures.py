@@ -68,12 +68,6 @@ def measures(
         StudyFileError: If there is no such objective, or none is optimised.
     """
     own = [_own(name, goal, base) for name, goal in goals.items() if goal.function is not None]
-    for objective in own:
-        if {objective.name, objective.column} & RESERVED:
-            raise StudyFileError(
-                f"[objectives] '{objective.name}' is the name of something else in a study; choose "
-                "another for your own"
-            )
     chosen = [o for o in ALL if o in OBJECTIVES or o.name in goals] + own
     # Asked for on one further target alone, as in `memory_pi`.
     further = {f"{o.name}_{target}" for o in ALL if o.on_device for target in targets}
@@ -109,15 +103,27 @@ def measures(
                         goal=goals.get(name, Goal(optimize=main.optimize)),
                     )
                 )
-    columns = [measure.column for measure in found]
-    twice = next((column for column in columns if columns.count(column) > 1), None)
-    if twice is not None:
-        raise StudyFileError(
-            f"[objectives] has two columns '{twice}'; rename your own objective or the target"
-        )
+    _check_columns(found, targets)
     if not any(measure.goal.optimize for measure in found):
         raise StudyFileError("[objectives] optimises nothing; leave out 'optimize' in one of them")
     return tuple(found)
+
+
+def _check_columns(found: Sequence[Measure], targets: Sequence[str]) -> None:
+    """Refuses names that would make two columns of one name.
+
+    Raises:
+        StudyFileError: Naming the column.
+    """
+    columns = list(RESERVED)
+    columns += [f"{kind}_{target}" for kind in ("on_front", "speedup") for target in targets]
+    columns += [f"{m.column}{end}" for m in found for end in ("", "_low", "_high")]
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise StudyFileError(
+            f"a study would have two columns '{twice}'; give the target or your own objective "
+            "another name"
+        )
 
 
 def _own(name: str, goal: Goal, base: Path | None) -> Objective:
@@ -130,4 +136,6 @@ def _own(name: str, goal: Goal, base: Path | None) -> Objective:
         lambda path: loaded()(path),
         unit=goal.unit,
         direction=goal.direction or Direction.MINIMIZE,
+        dear=goal.dear,
+        noisy=goal.noisy,
     )

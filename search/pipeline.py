@@ -178,6 +178,8 @@ class Builder:
             if self.cache is not None:
                 code = _code_digest(type(stage))
                 key = chained(key, name, config.model_dump(mode="json"), code, context.seed)
+                if stage.form == Form.ONNX:  # it begins with the exported file
+                    key = chained(key, self.target.runtime, self.target.batch_size)
             steps.append(_Step(stage, config, context, key))
         return steps
 

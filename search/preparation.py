@@ -21,8 +21,8 @@ from parefront.search.launch import Progress
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.pipeline import Builder, Pipeline, named, scenes, tiled
 from parefront.search.proposer import derive_seed
-from parefront.search.stage_cache import chained, module_digest
-from parefront.search.stage_code import object_digest, versions
+from parefront.search.stage_cache import chained
+from parefront.search.stage_code import Undescribed, object_digest, versions
 from parefront.search.store import ArtifactStore
 from parefront.search.study_record import BaselineRecord, Calibration
 from parefront.search.task import PreparedTask
@@ -64,7 +64,9 @@ def prepared_pipeline(
         tick=tick,
         cache=untrained.cache,
     )
-    builder = replace(untrained, module=module, key=_key(task, module))
+    key = _key(task, module)
+    cache = untrained.cache if key is not None else None
+    builder = replace(untrained, module=module, cache=cache, key=key or "")
     settings = study.record.settings
     measures = measures_of(study.record)
     targets = settings.everywhere
@@ -115,16 +117,23 @@ def prepared_pipeline(
     )
 
 
-def _key(task: PreparedTask, module: nn.Module) -> str:
-    """What the making of every candidate depends on, for the cache of stages."""
-    return chained(
-        module_digest(module),
-        object_digest(module),
-        task.digest(),
-        object_digest(task.loss),
-        [module_digest(teacher) for teacher in task.teachers],
-        versions(),
-    )
+def _key(task: PreparedTask, module: nn.Module) -> str | None:
+    """What the making of every candidate depends on, for the cache of stages.
+
+    `None` when something of the task has state that cannot be told: then nothing is kept.
+    """
+    try:
+        return chained(
+            object_digest(module),
+            task.digest(),
+            object_digest(task.loss),
+            [object_digest(teacher) for teacher in task.teachers],
+            [(str(x.dtype), list(x.shape[1:])) for x in task.example],
+            list(task.input_names),
+            versions(),
+        )
+    except Undescribed:
+        return None
 
 
 def _calibrated(

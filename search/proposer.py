@@ -1,20 +1,21 @@
-"""What to try next: interrupted candidates, then anchors, then what the sampler draws."""
+"""What to try next: interrupted candidates, anchors, siblings, then what the sampler draws."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from parefront.objectives.measurement import Direction
 from parefront.search.ledger import Entry, unfinished
-from parefront.search.records import Origin
+from parefront.search.records import Origin, Status
 from parefront.search.samplers.catalog import SAMPLERS
 from parefront.spaces.space import Candidate, Space
 
@@ -56,6 +57,31 @@ def optuna_directions(directions: Sequence[Direction]) -> list[StudyDirection]:
     return [StudyDirection[direction.name] for direction in directions]
 
 
+class Archive:
+    """The candidates that no other beats, by the estimates; grown one by one.
+
+    Args:
+        maximize: One flag an objective, true where larger is better.
+    """
+
+    def __init__(self, maximize: Sequence[bool]) -> None:
+        self._sign = np.where(np.asarray(maximize, dtype=bool), -1.0, 1.0)
+        self._costs = np.empty((0, len(self._sign)))
+        self._candidates: list[Candidate] = []
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates)
+
+    def add(self, values: Sequence[float], candidate: Candidate) -> None:
+        """Takes a candidate, unless one that is there is at least as good in everything."""
+        costs = np.asarray(values) * self._sign
+        if (self._costs <= costs).all(axis=1).any():
+            return
+        stays = np.flatnonzero(~(costs <= self._costs).all(axis=1))
+        self._costs = np.vstack([self._costs[stays], costs])
+        self._candidates = [*(self._candidates[index] for index in stays), candidate]
+
+
 class Proposer:
     """Proposes candidates from the trials so far.
 
@@ -80,6 +106,8 @@ class Proposer:
         self._anchors = space.anchors()
         self._mirror = optuna.create_study(directions=optuna_directions(directions))
         self._mirrored: set[int] = set()
+        self._front = Archive([direction == Direction.MAXIMIZE for direction in directions])
+        self._expanded: set[str] = set()
         everything = self._fixed(self._anchors[-1], Origin.ANCHOR, 0)
         self._filling = (dict(everything.parameters), dict(everything.distributions))
 
@@ -101,6 +129,9 @@ class Proposer:
             if candidate.id not in known:
                 origin = Origin.ANCHOR if position else Origin.BASELINE
                 return self._fixed(candidate, origin, 0)
+        sibling = self._sibling(known)
+        if sibling is not None:
+            return self._fixed(sibling, Origin.SIBLING, 0)
         index = sum(entry.counts for entry in entries)
         for attempt in range(_SAME_BEFORE_RANDOM + _SAME_BEFORE_END):
             make = self._sampler if attempt < _SAME_BEFORE_RANDOM else SAMPLERS["random"]
@@ -110,11 +141,24 @@ class Proposer:
                 return proposal
         return None
 
+    def _sibling(self, known: Set[str]) -> Candidate | None:
+        """What is nearly free beside a candidate on the front, the oldest first."""
+        for candidate in self._front:
+            if candidate.id not in self._expanded:
+                for sibling in self._space.siblings(candidate):
+                    if sibling.id not in known:
+                        return sibling
+                self._expanded.add(candidate.id)
+        return None
+
     def _sync(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             number = entry.trial.number
             if number not in self._mirrored and entry.counts:
                 self._mirrored.add(number)
+                if entry.status == Status.COMPLETE and entry.feasible:
+                    candidate = self._space.candidate(entry.record.candidate)
+                    self._front.add(entry.trial.values, candidate)
                 if entry.trial.state != TrialState.FAIL:
                     self._mirror.add_trial(self._filled(entry.trial))
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from parefront.objectives.measurement import Measurement
 
-FORMAT = 1
+FORMAT = 2
 """Version of everything parefront writes into a storage."""
 
 TRIAL_KEY = "parefront"
@@ -32,6 +32,8 @@ class Origin(enum.StrEnum):
     BASELINE = "baseline"
     ANCHOR = "anchor"
     SAMPLED = "sampled"
+    SIBLING = "sibling"
+    """Another way to go on from what was trained for a candidate on the front."""
 
 
 class Status(enum.StrEnum):

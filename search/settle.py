@@ -1,26 +1,24 @@
 """Measuring again where noise decides what is on the front.
 
 A candidate that another one beats by the estimates, but not beyond the intervals, stays on the
-front. Where the undecided interval is that of a noisy objective, such as latency, measuring both
-again with more effort settles it, one way or the other; the accuracy of a file on given examples
-does not change.
+front. Where the undecided interval is that of a timed objective, measuring both again with more
+effort settles it, one way or the other; the accuracy of a file on given examples does not change.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from parefront.errors import ParefrontError
-from parefront.objectives.artifact import Artifact
+from parefront.errors import TrialError
 from parefront.objectives.front import dominated
-from parefront.objectives.measurement import Measurement
+from parefront.objectives.latency import Latency
 from parefront.objectives.objective import Scene
-from parefront.search.measures import Measure
+from parefront.objectives.throughput import Throughput
 from parefront.search.opened import OpenedStudy
 from parefront.search.pipeline import Pipeline
 from parefront.search.summary import ObjectiveSummary, of_target
@@ -28,6 +26,10 @@ from parefront.search.summary import ObjectiveSummary, of_target
 PRECISION = 1 / 3
 SECONDS = 4.0
 """How much finer, and for how many times longer, a value is measured the second time."""
+MOST_SECONDS = 120.0
+"""More than this is not taken for it, unless it was taken the first time."""
+TIMED = (Latency, Throughput)
+"""Objectives whose values get sharper with more effort; the others look five times, always."""
 
 
 def undecided(
@@ -99,48 +101,49 @@ def settle(
         How many candidates were measured again.
     """
     began, count = time.monotonic(), 0
-    measures = [each for each in pipeline.measures if each.objective.noisy]
-    noisy = frozenset(each.name for each in measures)
+    timed = [m for m in pipeline.measures if m.goal.optimize and isinstance(m.objective, TIMED)]
+    noisy = frozenset(measure.name for measure in timed)
     scenes = {name: _finer(scene) for name, scene in pipeline.scenes.items()}
-    entries = {entry.trial.number: entry for entry in opened.ledger.entries()}
+    outcomes = {entry.trial.number: entry.outcome for entry in opened.ledger.entries()}
+    skipped: set[int] = set()
     while not stopped() and time.monotonic() - began < seconds:
-        done = opened.measured_again
-        waiting = [
-            trial
-            for target in dict.fromkeys((None, *(each.target for each in objectives)))
-            for trial in undecided(frame(), of_target(objectives, target), noisy)
-            if trial not in done
-        ]
-        if not waiting:
+        waiting = _waiting(frame(), objectives, noisy, opened.measured_again.keys() | skipped)
+        if waiting is None:
             break
-        trial = waiting[0]
+        trial = waiting
         phase(f"measuring trial {trial} again: its place on the front is undecided")
-        outcome = entries[trial].outcome
+        outcome = outcomes.get(trial)
+        skipped.add(trial)  # whatever comes of it, once is enough for this launch
         if outcome is None or outcome.artifact_sha256 is None:
-            break
-        artifact = pipeline.store.get(outcome.artifact_sha256, pipeline.format)
-        opened.keep_again(trial, _measured(artifact, measures, scenes))
+            continue
+        try:
+            artifact = pipeline.store.get(outcome.artifact_sha256, pipeline.format)
+            found = {m.name: m.objective.measure(artifact, scenes[m.target]) for m in timed}
+        except TrialError:  # it was measured once, and that stands
+            continue
+        opened.keep_again(trial, found)
         count += 1
     return count
 
 
-def _measured(
-    artifact: Artifact, measures: Sequence[Measure], scenes: dict[str | None, Scene]
-) -> dict[str, Measurement]:
-    found = {}
-    for each in measures:
-        try:
-            found[each.name] = each.objective.measure(artifact, scenes[each.target])
-        except ParefrontError:  # it was measured once, and that stands
-            continue
-    return found
+def _waiting(
+    frame: pd.DataFrame,
+    objectives: Sequence[ObjectiveSummary],
+    noisy: frozenset[str],
+    done: Set[int],
+) -> int | None:
+    """The next trial to measure again, on whatever target it is undecided."""
+    for target in dict.fromkeys((None, *(each.target for each in objectives))):
+        for trial in undecided(frame, of_target(objectives, target), noisy):
+            if trial not in done:
+                return trial
+    return None
 
 
 def _finer(scene: Scene) -> Scene:
     effort = scene.effort
+    seconds = max(effort.seconds, min(effort.seconds * SECONDS, MOST_SECONDS))
     return replace(
         scene,
-        effort=replace(
-            effort, precision=effort.precision * PRECISION, seconds=effort.seconds * SECONDS
-        ),
+        effort=replace(effort, precision=effort.precision * PRECISION, seconds=seconds),
     )

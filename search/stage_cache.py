@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ _HALF_LIFE_DAYS = 7.0
 """Days after which an entry that nobody used is worth half."""
 _SLACK = 0.9
 """When the cache is full it is emptied to this share, so that not every entry sweeps."""
+_DRAFT = ".part"
+_DRAFT_SECONDS = 3600.0
 _WRITERS = 4
 """How many processes may write between two looks at what is there, without filling it over."""
 
@@ -62,11 +65,16 @@ class StageCache:
     Args:
         root: Folder of the cache; made when the first entry comes.
         most_bytes: What the entries may take in all; the least valuable go first.
+        keys: Folder of the key. It is the user's own and not beside the entries, so that a copied
+            cache brings no key; `$XDG_STATE_HOME/parefront` by default.
     """
 
-    def __init__(self, root: Path, most_bytes: int = 2_000_000_000) -> None:
+    def __init__(
+        self, root: Path, most_bytes: int = 2_000_000_000, keys: Path | None = None
+    ) -> None:
         self.root = root
         self.most_bytes = most_bytes
+        self.keys = keys or _state_folder()
         self._room = 0
 
     def get(self, key: str, form: Form) -> Cached | None:
@@ -79,8 +87,8 @@ class StageCache:
             achieved, payload = _unpacked(sealed[_SEAL:])
             model = _loaded(payload, form)
             os.utime(path)
-        except (OSError, ValueError, EOFError, DecodeError, AttributeError, ImportError,
-                pickle.UnpicklingError, RuntimeError):  # fmt: skip
+        except (OSError, ValueError, EOFError, DecodeError, AttributeError, ImportError, TypeError,
+                LookupError, pickle.UnpicklingError, RuntimeError):  # fmt: skip
             return None  # such as a class that has moved; the stage runs again
         return Cached(model, achieved)
 
@@ -94,55 +102,41 @@ class StageCache:
         """
         try:
             payload = _dumped(made.model)
+            facts = {"achieved": made.achieved, "seconds": seconds, "format": _FORMAT}
+            head = json.dumps(facts).encode()
         except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError):
             return  # such as a module of a class that was defined inside a function
-        facts = {"achieved": made.achieved, "seconds": seconds, "format": _FORMAT}
-        head = json.dumps(facts).encode()
         content = len(head).to_bytes(8, "big") + head + payload
         place = self._place(key)
         try:
+            seal = self._seal(key, content)
             place.parent.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=place.parent, suffix=".part")
+            handle, draft = tempfile.mkstemp(dir=place.parent, suffix=_DRAFT)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(self._seal(key, content) + content)
+                    file.write(seal + content)
                 Path(draft).replace(place)
             finally:
                 Path(draft).unlink(missing_ok=True)
+            self._room -= len(content) + _SEAL
+            if self._room < 0:
+                self._sweep()
         except OSError:
             return  # a full disk costs a repetition, not a trial
-        self._room -= len(content) + _SEAL
-        if self._room < 0:
-            self._sweep()
 
     def _place(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.stage"
 
     def _seal(self, key: str, content: bytes) -> bytes:
-        return hmac.digest(self._key(), key.encode() + content, "sha256")
-
-    def _key(self) -> bytes:
-        path = self.root / "key"
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            self.root.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(
-            dir=self.root, suffix=".part"
-        )  # readable by its owner only
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(32))
-            os.link(draft, path)  # fails when another process was first, whose key is then used
-        except FileExistsError:
-            pass
-        finally:
-            Path(draft).unlink(missing_ok=True)
-        return path.read_bytes()
+        return hmac.digest(_own_key(self.keys), key.encode() + content, "sha256")
 
     def _sweep(self) -> None:
         """Removes the entries that save the least time for each byte, until there is room."""
         entries = []
+        now = time.time()
+        for draft in self.root.glob(f"*/*{_DRAFT}"):  # of a process that was killed
+            if now - draft.stat().st_mtime > _DRAFT_SECONDS:
+                draft.unlink(missing_ok=True)
         for path in self.root.glob("*/*.stage"):
             try:
                 facts = path.stat()
@@ -154,7 +148,6 @@ class StageCache:
         self._room = max(0, self.most_bytes - total) // _WRITERS
         if total <= self.most_bytes:
             return
-        now = time.time()
         entries.sort(key=lambda entry: _worth(entry[0], entry[1], entry[2], now))
         for path, size, _ in entries:
             path.unlink(missing_ok=True)
@@ -163,19 +156,40 @@ class StageCache:
                 break
 
 
+def _state_folder() -> Path:
+    """Where the user's programs keep what is theirs alone, by the XDG specification."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local/state") / "parefront"
+
+
+def _own_key(folder: Path) -> bytes:
+    """The user's key, made when it is first needed.
+
+    Raises:
+        OSError: If it cannot be read or written, or others could have written it.
+    """
+    path = folder / "cache.key"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=folder, suffix=_DRAFT)  # readable by its owner only
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(32))
+            os.link(draft, path)  # fails when another process was first, whose key is then used
+        except FileExistsError:
+            pass
+        finally:
+            Path(draft).unlink(missing_ok=True)
+    facts = path.stat()
+    if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
+        raise PermissionError(f"{path} is not this user's alone")
+    return path.read_bytes()
+
+
 def chained(before: str, *parts: object) -> str:
     """The key of what is made of the entry `before` and JSON-able parts: 64 hexadecimal digits."""
     text = json.dumps([before, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def module_digest(module: nn.Module) -> str:
-    """Hash of a module's structure and all its tensors."""
-    digest = hashlib.sha256(repr(module).encode())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _worth(path: Path, size: int, used: float, now: float) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from parefront.errors import StorageError, StudyNotFoundError, TaskError, UsageError
 from parefront.objectives.objective import Bound
@@ -23,7 +23,7 @@ from parefront.search.launch import Loop, Progress, Silent, Stop
 from parefront.search.loading import load_function, load_task
 from parefront.search.opened import OpenedStudy, directions, measures_of
 from parefront.search.picks import pick
-from parefront.search.pipeline import Builder, Interrupted, traits
+from parefront.search.pipeline import Builder, Interrupted, Pipeline, traits
 from parefront.search.preparation import prepared_pipeline
 from parefront.search.proposer import Proposer
 from parefront.search.settle import settle
@@ -272,24 +272,39 @@ class Study:
             progress=progress,
             trial_seconds=settings.study.trial_time,
         ).run()
-        with lock:
-            settle(
-                opened,
-                pipeline,
-                self.frame,
-                _summaries(opened.record),
-                seconds=settings.study.settle,
-                stopped=lambda: self._stop.requested,
-                phase=progress.phase,
-            )
-            build_finals(
-                opened,
-                pipeline,
-                self.front()["trial"].tolist(),
-                stopped=lambda: self._stop.requested,
-                phase=progress.phase,
-            )
+        try:
+            with self._lock(home, "after").acquire(timeout=0):
+                self._finish(opened, pipeline, progress)
+        except Timeout:
+            progress.phase("another launch measures and builds what is left")
+        except Interrupted:
+            self.ended = "it was stopped"
         return self
+
+    def _finish(self, opened: OpenedStudy, pipeline: Pipeline, progress: Progress) -> None:
+        """What is left when the search is over: undecided candidates, and the finalists."""
+
+        def tick() -> None:
+            if self._stop.requested_now:
+                raise Interrupted
+
+        settle(
+            opened,
+            pipeline,
+            self.frame,
+            _summaries(opened.record),
+            seconds=self.settings.study.settle,
+            stopped=lambda: self._stop.requested,
+            phase=progress.phase,
+        )
+        build_finals(
+            opened,
+            pipeline,
+            self.front()["trial"].tolist(),
+            stopped=lambda: self._stop.requested,
+            tick=tick,
+            phase=progress.phase,
+        )
 
     def budget(self, trials: int | None = None, time: float | None = None) -> Budget:
         """What the study may spend, with limits that take the place of its own."""
@@ -414,12 +429,13 @@ class Study:
         if self._stop.requested:
             raise Interrupted
 
-    def _lock(self, home: Path) -> FileLock:
+    def _lock(self, home: Path, what: str = "") -> FileLock:
         try:
             (home / "locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot write to {home}: {error}") from error
-        return FileLock(home / "locks" / f"{self.name}.lock")
+        name = f"{self.name}.lock" + (f".{what}" if what else "")
+        return FileLock(home / "locks" / name)
 
 
 def _summaries(record: StudyRecord) -> tuple[ObjectiveSummary, ...]:

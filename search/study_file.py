@@ -175,6 +175,11 @@ class StudyFile(_Section):
             raise StudyFileError(f"{where}: {error}") from error
         form = runtime(checked.target.runtime).format
         for name, target in checked.targets.items():
+            if target.finalists:
+                raise StudyFileError(
+                    f"{where}: [targets.{name}] has finalists; they are built for the main "
+                    "target, so name them in [target]"
+                )
             other = runtime(target.runtime).format
             if other != form:
                 raise StudyFileError(

@@ -178,6 +178,30 @@ class Space:
         wanted.append(first)
         return list(dict.fromkeys(self._completed(configs) for configs in wanted))
 
+    def siblings(self, candidate: Candidate) -> list[Candidate]:
+        """What is nearly free once a candidate has been trained.
+
+        Returns:
+            The candidates that begin with the same trained stages and go on in another way: with
+            each cheap stage after them off, or on with one of its anchors. Empty for a candidate
+            that nothing was trained for.
+        """
+        dear = {stage.name for stage in self.stages if stage.dear}
+        last = max((i for i, (name, _) in enumerate(candidate.configs) if name in dear), default=-1)
+        if last < 0:
+            return []
+        trained = candidate.prefix(last + 1)
+        names = [stage.name for stage in self.stages]
+        later = self.stages[names.index(trained.configs[-1][0]) + 1 :]
+        found = [trained]
+        for stage in later:
+            found += [
+                Candidate((*each.configs, (stage.name, config)))
+                for each in found
+                for config in stage.anchors()
+            ]
+        return [each for each in found if each != candidate]
+
     def _completed(self, wanted: Mapping[str, StageConfig]) -> Candidate:
         on: dict[str, StageConfig] = {}
         for stage in self.stages:

@@ -123,11 +123,6 @@ class Target(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        cores = len(os.sched_getaffinity(0))
-        if self.device is None and self.threads > cores:
-            raise ValueError(
-                f"expected at most {cores} threads, one for each core, got {self.threads}"
-            )
         if self.device is None and (self.token_file or self.certificate):
             raise ValueError("token_file and certificate belong to a device; name it too")
         if self.device is not None and self.token_file is None:
@@ -144,7 +139,8 @@ class Target(BaseModel):
 
     def here(self) -> Target:
         """The same target on this machine, for running a file wherever it came from."""
-        gone = {"device": None, "token_file": None, "certificate": None}
+        threads = min(self.threads, len(os.sched_getaffinity(0)))
+        gone = {"device": None, "token_file": None, "certificate": None, "threads": threads}
         return self.model_copy(update=gone)
 
     def describe(self) -> str:
@@ -171,7 +167,17 @@ class Target(BaseModel):
         return Effort(self.runs, self.precision, self.seconds)
 
     def open(self) -> Device:
-        """The device that measures as the protocol says."""
+        """The device that measures as the protocol says.
+
+        Raises:
+            UsageError: If this machine has too few cores, or the agent's token cannot be used.
+        """
+        cores = len(os.sched_getaffinity(0))
+        if self.device is None and self.threads > cores:
+            raise UsageError(
+                f"[target] expected at most {cores} threads, one for each core of this machine, "
+                f"got {self.threads}"
+            )
         if self.protocol == "fixed":
             return FixedDevice()
         if self.device is None or self.token_file is None:

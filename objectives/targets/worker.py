@@ -1,7 +1,8 @@
 """The process in which artifacts run: `python -m parefront.objectives.targets.worker`.
 
 It reads one JSON request from standard input, pins itself to the cores of the request, runs or
-times artifacts, writes one JSON answer to standard output and ends. It never imports torch.
+times artifacts, writes one JSON answer to standard output and ends. It imports torch only where a
+runtime is torch's own.
 
 A request has `kind` (`"time"`, `"reference"`, `"footprint"` or `"run"`), `parent` (process id of
 the asker), `cores`, `runtime`, `threads`, `names` and `feeds` (the inputs' names, and an `.npz`

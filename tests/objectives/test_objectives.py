@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from torch import nn
 from parefront.errors import MeasurementError
 from parefront.objectives.artifact import Artifact, sha256_of
 from parefront.objectives.catalog import ALL, EXTRAS, OBJECTIVES
-from parefront.objectives.custom import FunctionObjective
 from parefront.objectives.latency import Latency
 from parefront.objectives.measurement import Direction, Measurement
 from parefront.objectives.objective import Bound, Objective, Scene
@@ -26,6 +26,8 @@ from parefront.objectives.targets.device import Effort, Footprint, Timing
 from parefront.objectives.targets.fixed import FixedDevice
 from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.runtime import Array, Feeds
+from parefront.search.goal import Goal
+from parefront.search.measures import measures
 from tests.zoo import make
 
 BY_NAME = {objective.name: objective for objective in ALL}
@@ -160,13 +162,17 @@ def test_every_objective_is_documented(objective: Objective) -> None:
     assert start in DOCS.read_text()
 
 
-def test_the_example_in_the_docs_works(artifact: Artifact, scene: Scene) -> None:
+def test_the_example_in_the_docs_works(artifact: Artifact, scene: Scene, tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(code, names)  # noqa: S102 (our own page)
-    (objective,) = [each for each in names.values() if isinstance(each, FunctionObjective)]
-    assert objective.column == "flash_pages"
-    assert objective.measure(artifact, scene).value == -(-artifact.size_bytes // 4096)
+    (table,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    goals = tomllib.loads(table)["objectives"]
+    found = measures(
+        {name: Goal.model_validate(goal) for name, goal in goals.items()}, [], tmp_path
+    )
+    assert found[-1].column == "flash_pages"
+    assert not found[-1].objective.dear
+    assert found[-1].objective.measure(artifact, scene).value == -(-artifact.size_bytes // 4096)
 
 
 @pytest.mark.parametrize("objective", ALL, ids=BY_NAME)

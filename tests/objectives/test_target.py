@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from parefront.errors import MeasurementError
+from parefront.errors import MeasurementError, UsageError
 from parefront.objectives.targets.agent.remote import RemoteDevice
 from parefront.objectives.targets.catalog import RUNTIMES
 from parefront.objectives.targets.device import Effort
@@ -33,7 +33,6 @@ def test_an_empty_section_is_a_target() -> None:
     [
         ("runtime", "onxruntime", "got 'onxruntime'; did you mean 'onnxruntime'"),
         ("threads", 0, "greater than or equal to 1"),
-        ("threads", CORES + 1, f"expected at most {CORES} threads, one for each core"),
         ("batch_size", 0, "greater than or equal to 1"),
         ("runs", 0, "greater than or equal to 1"),
         ("timeout", 0.0, "greater than 0"),
@@ -69,6 +68,13 @@ def test_a_device_elsewhere_has_its_own_cores_and_its_files_beside_the_study(
     assert "pi:1" in there.describe()
     with pytest.raises(ValidationError, match="takes no device"):
         Target(device="http://pi:1", token_file=Path("t"), protocol="fixed")
+
+
+def test_more_threads_than_cores_can_be_read_about_and_not_be_used() -> None:
+    target = Target(threads=CORES + 1)
+    with pytest.raises(UsageError, match=f"expected at most {CORES} threads, one for each core"):
+        target.open()
+    assert target.here().threads == CORES
 
 
 def test_the_protocol_picks_the_device() -> None:

@@ -75,6 +75,7 @@ def test_what_cannot_be_measured_is_refused(goals: dict[str, Goal], message: str
     [
         ({"function": "m.py:f"}, "needs direction"),
         ({"direction": "minimize"}, "belong to an objective with its own function"),
+        ({"noisy": True}, "belong to an objective with its own function"),
         ({"unit": "s"}, "belong to an objective with its own function"),
         ({"at_least": 2, "at_most": 1}, "at_least <= at_most"),
     ],
@@ -111,8 +112,11 @@ def test_an_objective_of_ones_own_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "targets", "message"),
     [
-        ("trial", [], "'trial' is the name of something else"),
+        ("trial", [], "two columns 'trial'"),
         ("latency_ms_pi", ["pi"], "two columns 'latency_ms_pi'"),
+        ("mine", ["low"], "two columns 'latency_ms_low'"),
+        ("size_bytes_high", [], "two columns 'size_bytes_high'"),
+        ("speedup_pi", ["pi"], "two columns 'speedup_pi'"),
     ],
 )
 def test_a_name_that_is_taken_is_refused(name: str, targets: list[str], message: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from parefront.search.stage_cache import Cached, StageCache, chained, module_digest
-from parefront.search.stage_code import code_digest, object_digest
+from parefront.search.stage_cache import Cached, StageCache, chained
+from parefront.search.stage_code import Undescribed, code_digest, object_digest
 from parefront.spaces.distillation.recovery import RecoveryTraining
 from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.pruning.channels import ChannelPruning
@@ -39,7 +43,7 @@ def test_a_module_comes_back_as_it_was(tmp_path: Path) -> None:
     assert found.achieved == {"width": 8}
     assert isinstance(found.model, nn.Module)
     assert isinstance(entry.model, nn.Module)
-    assert module_digest(found.model) == module_digest(entry.model)
+    assert object_digest(found.model) == object_digest(entry.model)
     x = torch.randn(3, 4)
     assert torch.equal(found.model(x), entry.model(x))
     assert found.model is not entry.model
@@ -66,17 +70,35 @@ def test_what_is_not_sealed_by_this_cache_is_not_read(damage: str, tmp_path: Pat
         path.write_bytes(content[: len(content) // 2])
     elif damage == "empty":
         path.write_bytes(b"")
-    elif damage == "other key":
-        (tmp_path / "key").write_bytes(os.urandom(32))
+    elif damage == "other key":  # as when the folder was copied from another user
+        cache = StageCache(tmp_path, keys=tmp_path / "other")
     key = "ab99" if damage == "renamed" else "ab12"
     if damage == "renamed":
         path.rename(path.with_name("ab99.stage"))
     assert cache.get(key, Form.MODULE) is None
 
 
-def test_the_key_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_key_is_for_its_owner_alone_and_not_beside_the_entries(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path / "cache", keys=tmp_path / "keys")
+    cache.put("ab12", made(), 1.0)
+    (key,) = (tmp_path / "keys").iterdir()
+    assert key.stat().st_mode & 0o077 == 0
+    assert {path.suffix for path in (tmp_path / "cache").rglob("*.*")} == {".stage"}
+    key.chmod(0o644)  # others may know it now
+    assert cache.get("ab12", Form.MODULE) is None
+    cache.put("cd34", made(), 1.0)
+    assert cache.get("cd34", Form.MODULE) is None
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    old, new = tmp_path / "aa/old.part", tmp_path / "aa/new.part"
+    old.parent.mkdir()
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
     StageCache(tmp_path).put("ab12", made(), 1.0)
-    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_what_cannot_be_pickled_is_left_out(tmp_path: Path) -> None:
@@ -149,11 +171,66 @@ def test_a_key_depends_on_every_part() -> None:
 
 def test_a_module_is_told_by_its_structure_and_every_number() -> None:
     first, second = module(), module()
-    assert module_digest(first) == module_digest(second)
+    assert object_digest(first) == object_digest(second)
     with torch.no_grad():
         next(iter(second.parameters()))[0, 0] += 1e-6
-    assert module_digest(first) != module_digest(second)
-    assert module_digest(nn.ReLU()) != module_digest(nn.Tanh())
+    assert object_digest(first) != object_digest(second)
+    assert object_digest(nn.ReLU()) != object_digest(nn.Tanh())
+
+
+def scaled(loss: Any, factor: float) -> Any:
+    def scaled_loss(outputs: Any, targets: Any) -> Any:
+        return factor * loss(outputs, targets)
+
+    return scaled_loss
+
+
+class Scaled(nn.Module):
+    shift: torch.Tensor
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("shift", torch.zeros(2), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale + self.shift
+
+
+def shifted() -> Scaled:
+    found = Scaled(1.0)
+    found.shift += 1
+    return found
+
+
+CHANGES: dict[str, tuple[Any, Any]] = {
+    "bound arguments": (partial(scaled, factor=1.0), partial(scaled, factor=2.0)),
+    "attributes": (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "closures": (scaled(len, 1.0), scaled(len, 2.0)),
+    "a closure's function": (scaled(len, 1.0), scaled(sum, 1.0)),
+    "a block's attribute": (nn.Sequential(Scaled(1.0)), nn.Sequential(Scaled(2.0))),
+    "a buffer that is not saved": (nn.Sequential(Scaled(1.0)), nn.Sequential(shifted())),
+    "defaults": (lambda x=1: x, lambda x=2: x),
+    "code": (lambda x: x, lambda x: x + 1),
+    "methods of another": (Scaled(1.0).forward, Scaled(2.0).forward),
+    "arrays": ([np.zeros(2)], [np.ones(2)]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_works_otherwise_has_another_digest(name: str) -> None:
+    first, second = CHANGES[name]
+    assert object_digest(first) != object_digest(second)
+    assert object_digest(first) == object_digest(copy.deepcopy(first))
+
+
+def test_what_cannot_be_told_has_none(tmp_path: Path) -> None:
+    with (tmp_path / "open").open("w") as file, pytest.raises(Undescribed):
+        object_digest(partial(scaled, file))
+
+
+def test_how_a_module_is_used_is_no_part_of_it() -> None:
+    assert object_digest(module().train()) == object_digest(module().eval())
 
 
 def test_the_code_of_a_stage_is_its_own() -> None:
