@@ -335,10 +335,10 @@ def _end_on_signal(stop: Callable[..., None]) -> None:
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal asked
-        stop(now=asked)
-        if not asked:
+        first, asked = not asked, True  # before anything else: the second may come at once
+        stop(now=not first)
+        if first:
             err.print("ending after this trial; again to end now", highlight=False)
-        asked = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
