@@ -30,6 +30,7 @@ from parefront.errors import (
     TrainingError,
     UsageError,
 )
+from parefront.search.records import FORMAT
 from tests.tiny import data, make
 
 FIXED = {"protocol": "fixed"}
@@ -171,7 +172,7 @@ def test_a_study_in_another_format_is_refused(tmp_path: Path) -> None:
     made = study(tmp_path, trials=1).optimize()
     theirs = optuna.load_study(study_name="tiny", storage=made.storage)
     theirs.set_user_attr("parefront", theirs.user_attrs["parefront"] | {"format": 99})
-    with pytest.raises(StorageVersionError, match="format 99 .* reads format 1"):
+    with pytest.raises(StorageVersionError, match=f"format 99 .* reads format {FORMAT}"):
         study(tmp_path).optimize()
 
 
