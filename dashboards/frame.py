@@ -54,6 +54,16 @@ def rows(trials: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in trials.to_dict("records")]
 
 
+def on_target(trials: pd.DataFrame, target: str | None) -> pd.DataFrame:
+    """The trials with the front of a target in place of the main one."""
+    if target is None:
+        return trials
+    return trials.assign(
+        on_front=trials[f"on_front_{target}"],
+        front_probability=trials[f"front_probability_{target}"],
+    )
+
+
 def front_of(trials: pd.DataFrame, summary: Summary) -> pd.DataFrame:
     """The rows on the front, best value of the task's metric first."""
     front = trials[flags(trials, "on_front")]

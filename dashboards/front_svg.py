@@ -12,6 +12,7 @@ import pandas as pd
 from parefront.dashboards.figures import TradeoffData, tradeoff_data
 from parefront.dashboards.figures.ticks import linear_ticks, log_ticks
 from parefront.dashboards.frame import ACCURACY, Floats, Row, evenly, objective_of, rows
+from parefront.dashboards.probability import ON_FRONT
 from parefront.dashboards.words import axis_text, round_text, unit_scale
 from parefront.search.summary import ObjectiveSummary, Summary
 
@@ -20,6 +21,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 24, 64, 64
 
 _PAPER, _INK, _SOFT, _LINE = "#ffffff", "#171c26", "#566072", "#e3e6ec"
 _FRONT, _BASELINE, _OTHER = "#2b7de0", "#d9780f", "#aab2bf"
+LOOKS = {
+    "possible": (_PAPER, 0.9, _FRONT),
+    "front": ("#9cc3f0", 0.9, _FRONT),
+    "certain": (_FRONT, 0.9, _PAPER),
+}
+"""Fill, its opacity and the edge of what is on the front or may be, the most certain on top."""
 
 _MOST = 500
 """How many of the points that are not on the front are drawn, evenly taken."""
@@ -119,7 +126,7 @@ def _marks(values: Floats, *, log: bool) -> list[float]:
 
 def _points(shown: pd.DataFrame, outline: Floats, x: Scale, y: Scale) -> list[str]:
     """The points, the unremarkable first, so that the front and the baseline lie on top."""
-    others = shown[(shown["kind"] != "front") & ~shown["baseline"]]
+    others = shown[shown["kind"].isin(["other", "outside"]) & ~shown["baseline"]]
     others = others.iloc[evenly(len(others), _MOST)]
     parts = [
         _circle(x(point["x"]), y(point["y"]), point["diameter"] / 2, _OTHER, 0.55)
@@ -134,11 +141,12 @@ def _points(shown: pd.DataFrame, outline: Floats, x: Scale, y: Scale) -> list[st
             f'<polyline points="{" ".join(steps)}" fill="none" stroke="{_FRONT}" '
             'stroke-width="1.5"/>'
         )
-    for point in rows(shown[(shown["kind"] == "front") & ~shown["baseline"]]):
-        parts += [
-            _interval(point, x, y, _FRONT),
-            _circle(x(point["x"]), y(point["y"]), point["diameter"] / 2, _FRONT, 0.9),
-        ]
+    for kind, look in LOOKS.items():
+        for point in rows(shown[(shown["kind"] == kind) & ~shown["baseline"]]):
+            radius = point["diameter"] / 2
+            if kind in ON_FRONT:
+                parts.append(_interval(point, x, y, _FRONT))
+            parts.append(_circle(x(point["x"]), y(point["y"]), radius, *look))
     for point in rows(shown[shown["baseline"]]):
         parts += [_interval(point, x, y, _BASELINE), _star(x(point["x"]), y(point["y"]), 9.5)]
     return parts
@@ -152,9 +160,11 @@ def _interval(point: Row, x: Scale, y: Scale, color: str) -> str:
 def _legend(size: ObjectiveSummary | None) -> list[str]:
     parts = []
     for label, offset, symbol in (
-        ("front", 0, _circle(_LEFT + 6, 48, 5, _FRONT, 0.9)),
-        ("not on the front", 72, _circle(_LEFT + 78, 48, 5, _OTHER, 0.55)),
-        ("baseline", 212, _star(_LEFT + 219, 48, 7)),
+        ("front", 0, _circle(_LEFT + 6, 48, 5, *LOOKS["certain"])),
+        ("uncertain", 72, _circle(_LEFT + 78, 48, 5, *LOOKS["front"])),
+        ("possible", 170, _circle(_LEFT + 176, 48, 5, *LOOKS["possible"])),
+        ("beaten", 258, _circle(_LEFT + 264, 48, 5, _OTHER, 0.55)),
+        ("baseline", 336, _star(_LEFT + 343, 48, 7)),
     ):
         parts += [symbol, _text(_LEFT + offset + 18, 52, label)]
     if size is not None:
@@ -170,10 +180,12 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
 
 
-def _circle(x: float, y: float, radius: float, color: str, opacity: float) -> str:
+def _circle(
+    x: float, y: float, radius: float, color: str, opacity: float, edge: str = _PAPER
+) -> str:
     return (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{color}" '
-        f'fill-opacity="{opacity}" stroke="{_PAPER}"/>'
+        f'fill-opacity="{opacity}" stroke="{edge}"/>'
     )
 
 

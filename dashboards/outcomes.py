@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from parefront.dashboards.frame import Floats, Row, flags, numbers
-from parefront.dashboards.words import value_text
+from parefront.dashboards.words import STATES, value_text
 from parefront.search.summary import ObjectiveSummary, Summary
 
 _NUMBER = re.compile(r"(?<![A-Za-z_])[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE)
@@ -47,8 +47,7 @@ def reason_groups(trials: pd.DataFrame, state: str) -> list[ReasonGroup]:
 def state_counts(trials: pd.DataFrame) -> dict[str, int]:
     """How many trials are in each state, in the order of a trial's life."""
     counts = trials["state"].value_counts()
-    states = ("complete", "infeasible", "failed", "interrupted", "running")
-    return {state: int(counts[state]) for state in states if state in counts}
+    return {state: int(counts[state]) for state in STATES if state in counts}
 
 
 def no_front_reason(trials: pd.DataFrame) -> str | None:
@@ -76,7 +75,8 @@ def nearest_to_bounds(trials: pd.DataFrame, summary: Summary, count: int = 5) ->
     """The rows that come nearest to meeting the bounds, nearest first.
 
     Nearness is the largest relative excess over the bounds; what was not measured counts as
-    met, but rows with more values measured come first among equals.
+    met, but rows with more values measured come first among equals. Trials that were not trained
+    to the end for another reason than a bound are left out.
 
     Args:
         trials: The trials frame.
@@ -86,6 +86,7 @@ def nearest_to_bounds(trials: pd.DataFrame, summary: Summary, count: int = 5) ->
     bounded = bounded_objectives(summary)
     if not bounded:
         return trials.iloc[:0]
+    trials = trials[~trials["state"].isin(["gated", "early_stopped"])]
     excess = np.column_stack([_excess(numbers(trials, each.column), each) for each in bounded])
     missing = np.isnan(excess).sum(axis=1)
     worst = np.where(np.isnan(excess), 0.0, excess).max(axis=1)

@@ -13,7 +13,7 @@ import plotly.offline
 from markupsafe import Markup
 
 from parefront.dashboards.figures.profile import Panel, ProfileData, draw_profile, profile_data
-from parefront.dashboards.report import PLOT_CONFIG
+from parefront.dashboards.report_figures import PLOT_CONFIG
 from parefront.objectives.targets.profile import Profile, channel_multiple
 
 _PANEL_WIDTH = 300

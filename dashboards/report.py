@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-import plotly.graph_objects as go
-import plotly.io
 import plotly.offline
 from markupsafe import Markup
 
-from parefront.dashboards import figures, outcomes, words
+from parefront.dashboards import outcomes, words
 from parefront.dashboards.frame import (
-    ACCURACY,
     Row,
     baseline_of,
     front_of,
-    objective_of,
+    on_target,
     rows,
 )
 from parefront.dashboards.picks import headline_picks
+from parefront.dashboards.probability import possible_of, probability_text
+from parefront.dashboards.report_figures import report_figures
+from parefront.search.frame import front_rows
 from parefront.search.summary import ObjectiveSummary, Summary
 
-PLOT_CONFIG = {
-    "displaylogo": False,
-    # Plotly's own default offers to upload the chart to a service of its makers.
-    "showSendToCloud": False,
-    "responsive": True,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d", "toImage"],
-}
 _SHOWN_TRIALS = 12
-"""How many trial numbers of a group of reasons are listed."""
+"""How many trial numbers of a group of reasons, and possible candidates, are listed."""
 
 
 def write_report(
@@ -78,7 +71,8 @@ def _context(trials: pd.DataFrame, summary: Summary) -> dict[str, Any]:
     """Everything the template shows, as texts, numbers and ready-made figures."""
     front = rows(front_of(trials, summary))
     baseline = baseline_of(trials, summary)
-    picks = headline_picks(trials, summary)
+    picks, possible = headline_picks(trials, summary), possible_of(trials)
+    possible = possible[possible["trial"] != summary.baseline]
     by_number = {row["trial"]: row for row in front}
     titles: dict[int, list[str]] = {}
     for pick in picks:
@@ -90,6 +84,7 @@ def _context(trials: pd.DataFrame, summary: Summary) -> dict[str, Any]:
         "summary": summary,
         "generated": summary.generated.strftime("%Y-%m-%d %H:%M %Z").strip(),
         "counts": outcomes.state_counts(trials),
+        "states": words.STATES,
         "total": len(trials),
         "bounds": [words.bound_text(each) for each in outcomes.bounded_objectives(summary)],
         "picks": [
@@ -111,27 +106,27 @@ def _context(trials: pd.DataFrame, summary: Summary) -> dict[str, Any]:
         "front": [
             {**_cells(row, summary), "titles": titles.get(row["trial"], [])} for row in front
         ],
+        "certain": int(front_rows(trials, "certain").sum()),
+        "possible": [_cells(row, summary) for row in rows(possible[:_SHOWN_TRIALS])],
+        "more_possible": max(0, len(possible) - _SHOWN_TRIALS),
         "beaten_baseline": [_cells(row, summary) for row in beaten],
         "further": [
             {
                 "name": target,
                 "rows": [
                     _cells({**row, "speedup": row[f"speedup_{target}"]}, summary)
-                    for row in rows(front_of(_on_target(trials, target), summary))
+                    for row in rows(front_of(on_target(trials, target), summary))
                 ],
             }
             for target in summary.targets
         ],
-        "figures": _figures(trials, summary),
+        "figures": report_figures(trials, summary),
         "failed": _reasons(trials, "failed"),
         "refused": _reasons(trials, "infeasible"),
+        "gated": _reasons(trials, "gated"),
+        "early_stopped": _reasons(trials, "early_stopped"),
         "fingerprint": {key: _fact(value) for key, value in summary.fingerprint.items()},
     }
-
-
-def _on_target(trials: pd.DataFrame, target: str | None) -> pd.DataFrame:
-    """The trials with the front of a target in place of the main one."""
-    return trials.assign(on_front=trials[f"on_front_{target}"]) if target else trials
 
 
 def _finals(finals: pd.DataFrame | None, summary: Summary) -> list[dict[str, Any]]:
@@ -165,6 +160,7 @@ def _cells(row: Row, summary: Summary) -> dict[str, Any]:
         "trial": row["trial"],
         "origin": row["origin"],
         "values": [_value_cell(row, objective) for objective in summary.objectives],
+        "chance": probability_text(row["front_probability"]),
         "speedup": words.ratio_text(row["speedup"]),
         "shrink": words.ratio_text(row["shrink"]),
         "ratios": [
@@ -205,101 +201,3 @@ def _fact(value: object) -> str:
     return (
         json.dumps(value, default=str) if isinstance(value, Mapping | list | tuple) else str(value)
     )
-
-
-def _figures(trials: pd.DataFrame, summary: Summary) -> list[dict[str, Any]]:
-    """The figures that the trials have data for, each with a heading and a note."""
-    found: list[dict[str, Any]] = []
-
-    def add(key: str, heading: str, note: str, figure: go.Figure, least_width: int = 0) -> None:
-        html = plotly.io.to_html(
-            figure,
-            config=PLOT_CONFIG,
-            include_plotlyjs=False,
-            full_html=False,
-            div_id=f"figure-{key}",
-        )
-        found.append(
-            {
-                "heading": heading,
-                "note": note,
-                # Plotly writes "<", ">" and "/" of the data as escapes of JSON.
-                "html": Markup(html),  # noqa: S704
-                "least_width": least_width,
-            }
-        )
-
-    for build in (_tradeoffs, _history, _scatter3d, _parallel):
-        build(trials, summary, add)
-    return found
-
-
-_Add = Callable[..., None]
-
-
-def _tradeoffs(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
-    metric, size = objective_of(summary, ACCURACY), objective_of(summary, "size_bytes")
-    for x in summary.objectives:
-        if metric is None or x.column == ACCURACY:
-            continue
-        grows = size if x.column == "latency_ms" else None
-        shown = _on_target(trials, x.target)
-        data = figures.tradeoff_data(shown, summary, x, metric, grows)
-        if len(data.points) == 0:
-            continue
-        notes = [
-            "Bars: intervals of the front. Line: edge of the front in these two objectives."
-            if len(data.outline)
-            else "No front to draw.",
-            f"Marker area: {grows.label}." if grows is not None else "",
-            f"{data.hidden} far worse points are out of view; double-click to see all."
-            if data.hidden
-            else "",
-        ]
-        note = " ".join(each for each in notes if each)
-        heading = f"{metric.label} against {x.label}"
-        add(x.column, heading, note, figures.draw_tradeoff(data, shown, summary))
-
-
-def _scatter3d(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
-    chosen = [objective_of(summary, column) for column in ("latency_ms", "size_bytes", ACCURACY)]
-    x, y, z = chosen
-    if x is None or y is None or z is None:
-        return
-    data = figures.scatter3d_data(trials, summary, (x, y, z))
-    if len(data.points) == 0:
-        return
-    note = "Drag to turn."
-    if data.left_out:
-        note += f" {data.left_out} points far worse than the front or too many are left out."
-    add(
-        "3d",
-        f"{z.label}, {x.label} and {y.label}",
-        note,
-        figures.draw_scatter3d(data, trials, summary),
-    )
-
-
-def _history(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
-    data = figures.history_data(trials, summary)
-    if data is None:
-        return
-    note = (
-        "Share of the space between the worst and the best values of the front and the baseline "
-        "that has been won. A curve that still rises says that more trials would help."
-    )
-    add("history", "Progress of the search", note, figures.draw_history(data))
-
-
-def _parallel(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
-    data = figures.parallel_data(trials, summary)
-    if data is None:
-        return
-    note = (
-        f"One line a measured candidate, coloured by {data.objective.label} from violet (worst) "
-        "to yellow (best). Drag along an axis to keep only the lines through that part of it."
-    )
-    if data.left_out:
-        note += f" {data.left_out} candidates that are not on the front are left out, evenly."
-    least_width = 80 * len(data.dimensions)
-    add("parallel", "Configs", note, figures.draw_parallel(data), least_width)

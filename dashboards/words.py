@@ -14,6 +14,17 @@ from parefront.search.summary import ObjectiveSummary
 NOT_MEASURED = "not measured"
 TIMES = "\u00d7"
 
+STATES = {
+    "complete": "measured",
+    "infeasible": "refused before training",
+    "gated": "could not have reached the front",
+    "early_stopped": "stopped in training",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "running": "running",
+}
+"""States of trials in words, in the order of a trial's life."""
+
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 

@@ -1,4 +1,4 @@
-"""The front's mathematics: dominance under noise, hypervolume, reference box and knee.
+"""The front's mathematics: dominance under noise, hypervolume and reference box.
 
 Every function takes points as an `(n, m)` array, one row a candidate and one column an objective
 in the unit it was measured in, and `maximize`, one flag an objective: true where larger values
@@ -48,22 +48,9 @@ def dominated(
     Raises:
         ValueError: If the shapes differ, or a value is outside its interval.
     """
-    points, sign = _points(values, maximize)
-    lower, upper = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
-    if lower.shape != points.shape or upper.shape != points.shape:
-        raise ValueError(
-            f"expected intervals of shape {points.shape} like the values, "
-            f"got {lower.shape} and {upper.shape}"
-        )
-    known: Bools = np.isfinite(points).all(axis=1) & ~np.isnan(lower + upper).any(axis=1)
-    outside = known & ((lower > points) | (points > upper)).any(axis=1)
-    if outside.any():
-        raise ValueError(f"expected low <= value <= high, not so in row {outside.argmax()}")
+    costs, best, worst, known = as_costs(values, low, high, maximize)
     result: Bools = ~known
-    # From here on smaller is better everywhere.
-    best = np.where(sign > 0, lower, -upper)[known]
-    worst = np.where(sign > 0, upper, -lower)[known]
-    points = (points * sign)[known]
+    points, best, worst = costs[known], best[known], worst[known]
     beaten = np.zeros(len(points), dtype=bool)
     step = max(1, _CHUNK_ELEMENTS // max(1, len(points)))
     for start in range(0, len(points), step):
@@ -76,6 +63,40 @@ def dominated(
         beaten[rows] = (no_worse & better).any(axis=1)
     result[known] = beaten
     return result
+
+
+def as_costs(
+    values: ArrayLike, low: ArrayLike, high: ArrayLike, maximize: Sequence[bool]
+) -> tuple[Floats, Floats, Floats, Bools]:
+    """Turns points and intervals so that smaller is better everywhere.
+
+    Args:
+        values: `(n, m)` estimates.
+        low: `(n, m)` lower ends of the intervals, `low <= values`.
+        high: `(n, m)` upper ends of the intervals, `values <= high`.
+        maximize: `m` flags, true where larger is better.
+
+    Returns:
+        The values, the better and the worse ends of the intervals, each `(n, m)`, and `(n,)` flags
+        of the rows that were measured: their values are finite and their intervals not NaN.
+
+    Raises:
+        ValueError: If the shapes differ, or a value is outside its interval.
+    """
+    points, sign = _points(values, maximize)
+    lower, upper = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    if lower.shape != points.shape or upper.shape != points.shape:
+        raise ValueError(
+            f"expected intervals of shape {points.shape} like the values, "
+            f"got {lower.shape} and {upper.shape}"
+        )
+    known: Bools = np.isfinite(points).all(axis=1) & ~np.isnan(lower + upper).any(axis=1)
+    outside = known & ((lower > points) | (points > upper)).any(axis=1)
+    if outside.any():
+        raise ValueError(f"expected low <= value <= high, not so in row {outside.argmax()}")
+    best = np.where(sign > 0, lower, -upper)
+    worst = np.where(sign > 0, upper, -lower)
+    return points * sign, best, worst, known
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool]) -> float:
@@ -201,33 +222,6 @@ def log_scaled(values: ArrayLike, log: Sequence[bool]) -> Floats:
             )
         scaled[:, axis] = np.log(points[:, axis])
     return scaled
-
-
-def knee(values: ArrayLike, maximize: Sequence[bool], log: Sequence[bool]) -> int:
-    """The balanced point of a front: the nearest to its ideal.
-
-    With z the objectives after the logarithm where `log` says so, every objective is scaled over
-    the front to `u = |z - ideal| / |nadir - ideal|` in [0, 1], 0 if all are equal, and the knee
-    has the smallest Euclidean length of u (compromise programming: Yu 1973, Zeleny 1973).
-
-    Args:
-        values: `(n, m)` points of a front.
-        maximize: `m` flags, true where larger is better.
-        log: `m` flags, true for positive objectives in which ratios matter.
-
-    Returns:
-        The row of the knee; of equally near ones the first.
-
-    Raises:
-        ValueError: If the shapes do not fit, no row was measured, or as `log_scaled`.
-    """
-    points = log_scaled(values, log)
-    ideal, nadir = reference_box(points, maximize)
-    scaled = normalize(points, ideal, nadir, maximize)
-    scaled[~np.isfinite(points).all(axis=1)] = np.inf
-    distance = np.sqrt((scaled**2).sum(axis=1))
-    # Mirrored points differ in the last bits only; the first of them is meant.
-    return int(np.flatnonzero(distance <= distance.min() + 1e-12)[0])
 
 
 def _points(values: ArrayLike, flags: Sequence[bool]) -> tuple[Floats, Floats]:

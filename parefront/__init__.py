@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from parefront.objectives.objective import Bound as Bound
     from parefront.objectives.targets.target import Target as Target
     from parefront.search import metrics as metrics
+    from parefront.search import samplers as samplers
     from parefront.search.data import Split as Split
     from parefront.search.metrics import Metric as Metric
     from parefront.search.task import Pretrain as Pretrain
@@ -38,7 +39,11 @@ _HOMES = {
     "Target": "parefront.objectives.targets.target",
     "Task": "parefront.search.task",
 }
-_MODULES = {"errors": "parefront.errors", "metrics": "parefront.search.metrics"}
+_MODULES = {
+    "errors": "parefront.errors",
+    "metrics": "parefront.search.metrics",
+    "samplers": "parefront.search.samplers",
+}
 
 __all__ = [
     "Bound",
@@ -52,6 +57,7 @@ __all__ = [
     "Task",
     "errors",
     "metrics",
+    "samplers",
 ]
 
 

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from parefront.errors import ParefrontError, UsageError
 from parefront.extras import extra_of
+
+if TYPE_CHECKING:
+    from parefront.search.frame import Which
 
 _WIDTH = int(os.environ.get("COLUMNS", "160"))
 """Columns of what is written to a file or a pipe."""
@@ -112,20 +115,29 @@ def studies(storage: Storage = None) -> None:
 def front(
     study: StudyName,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    certain: Annotated[
+        bool, typer.Option("--certain", help="Only what nothing beats with 95 % probability.")
+    ] = False,
+    possible: Annotated[
+        bool, typer.Option("--possible", help="Also what nothing beats with 5 % probability.")
+    ] = False,
     storage: Storage = None,
 ) -> None:
     """Show the candidates that nothing beats, on each target and on each finalist runtime."""
     from parefront.study import Study
     from parefront.tables import front_json
 
+    if certain and possible:
+        raise UsageError("give --certain or --possible, not both")
+    which: Which = "certain" if certain else "possible" if possible else "on"
     chosen = Study.load(study, storage=storage)
     if json:
         summary = chosen.summary()
-        fronts = {name: chosen.front(name) for name in (None, *summary.targets)}
+        fronts = {name: chosen.front(name, which) for name in (None, *summary.targets)}
         text = front_json(chosen.frame(), fronts, chosen.finals(), summary)
         sys.stdout.write(text + "\n")
     else:
-        _show(chosen)
+        _show(chosen, which)
 
 
 @app.command()
@@ -151,7 +163,10 @@ def export(
     trial: Annotated[int | None, typer.Option(help="Number of a trial that was measured.")] = None,
     pick: Annotated[
         str | None,
-        typer.Option(help="'knee', or bounds such as \"latency_ms<=0.5 and size_kb<=200\"."),
+        typer.Option(
+            help="'knee', weights such as \"accuracy=3 latency=1\", or bounds such as "
+            '"latency_ms<=0.5 and size_kb<=200"; also "knee and size_kb<=200".'
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Pick from the front of this further target.")
@@ -300,19 +315,22 @@ def help_(
     app([*filter(None, [topic]), "--help"], prog_name="parefront")
 
 
-def _show(study: Any) -> None:  # noqa: ANN401 - importing Study here would load torch for --help
+def _show(study: Any, which: Which = "on") -> None:  # noqa: ANN401 - importing Study loads torch
     from parefront.tables import finals_table, front_table, no_front
 
-    rows, summary = study.front(), study.summary()
-    if rows.empty:
+    summary = study.summary()
+    if study.front().empty:
         out.print(no_front(study.frame(), summary), highlight=False, soft_wrap=True)
         return
-    title = f"front of {study.name}: {len(rows)} candidates"
-    out.print(front_table(rows, summary, title=title))
-    for target in summary.targets:
-        rows = study.front(target)
-        title = f"front of {study.name} on {target}: {len(rows)} candidates"
-        out.print(front_table(rows, summary, title=title, target=target))
+    word = "front" if which == "on" else f"{which} front"
+    for target in (None, *summary.targets):
+        rows = study.front(target, which)
+        title = f"{word} of {study.name}{f' on {target}' if target else ''}"
+        if rows.empty:
+            out.print(f"{title}: no candidate; what may be on it: --possible", highlight=False)
+            continue
+        count = f"{len(rows)} candidate{'s' * (len(rows) > 1)}"
+        out.print(front_table(rows, summary, title=f"{title}: {count}", target=target))
     finals = study.finals()
     for runtime in finals["runtime"].unique():
         out.print(finals_table(finals, runtime, summary))

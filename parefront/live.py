@@ -41,6 +41,7 @@ class LiveDisplay:
         self._phase = ""
         self._front: RenderableType = Text("")
         self._picks = Text("")
+        self._outlook = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -98,6 +99,12 @@ class LiveDisplay:
             self._front = front_table(shown, self._study.summary(), title=title)
             self._picks = self._best()
 
+    def outlook(self, share: float, trials: int) -> None:
+        """Shows what is left to gain."""
+        self._outlook = f"expected gain of {trials} further trials: {share:.2%} of hypervolume"
+        if not self._console.is_terminal:
+            self._console.print(self._outlook, highlight=False)
+
     def _best(self) -> Text:
         try:
             knee = self._study.pick("knee")
@@ -110,7 +117,7 @@ class LiveDisplay:
         )
 
     def _render(self) -> RenderableType:
-        return Group(self._front, self._picks, self._bar, Text(self._phase, overflow="ellipsis"))
+        return Group(self._front, self._picks, self._bar, Text(self._outlook), Text(self._phase, overflow="ellipsis"))
 
 
 def _line(trial: int, outcome: Outcome) -> str:

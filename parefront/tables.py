@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from parefront.dashboards.probability import probability_text
 from parefront.objectives.objective import Bound
 from parefront.search.summary import Summary
 
@@ -23,8 +24,12 @@ def front_table(
         summary: The study.
         title: Title of the table.
         target: Name of the further target whose latency is shown, `None` for the main one.
+
+    Returns:
+        The table; how probable it is that nothing beats a candidate is shown where it is open.
     """
     end = f"_{target}" if target else ""
+    chances = [probability_text(each) for each in rows[f"front_probability{end}"]]
     extras = [
         each
         for each in summary.objectives
@@ -40,8 +45,10 @@ def front_table(
     table.add_column("smaller", justify="right")
     for each in extras:
         table.add_column(f"{each.label} {each.unit}".rstrip(), justify="right")
+    if any(chances):
+        table.add_column("on front", justify="right")
     table.add_column("candidate")
-    for row in rows.to_dict("records"):
+    for row, chance in zip(rows.to_dict("records"), chances, strict=True):
         table.add_row(
             str(row["trial"]),
             _spread(row, "accuracy", ".4f"),
@@ -50,6 +57,7 @@ def front_table(
             f"{row[f'speedup{end}']:.1f}x",
             f"{row['shrink']:.1f}x",
             *(_spread(row, each.column, ".5g") for each in extras),
+            *([chance] if any(chances) else []),
             describe(row["candidate"]),
         )
     return table
@@ -148,9 +156,10 @@ def _entry(row: dict[Any, Any], summary: Summary) -> dict[str, Any]:
         whole = objective.unit == "B"
         entry[column] = int(value) if whole else value
         entry[f"{column}_interval"] = [int(low), int(high)] if whole else [low, high]
-    speedups = [f"speedup_{target}" if target else "speedup" for target in (None, *summary.targets)]
+    ends = ["", *(f"_{target}" for target in summary.targets)]
+    numbers = [f"{name}{end}" for name in ("speedup", "front_probability") for end in ends]
     return entry | {
-        **{name: float(row[name]) for name in speedups},
+        **{name: float(row[name]) for name in numbers},
         "shrink": float(row["shrink"]),
         "candidate": row["candidate"],
         "candidate_id": row["candidate_id"],

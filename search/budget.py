@@ -58,6 +58,15 @@ class Budget:
                 return f"the time of {describe(self.seconds)} is spent"
         return None
 
+    def trials_left(self, entries: Sequence[Entry], now: datetime) -> int | None:
+        """About how many further trials the budget allows; `None` if nothing tells."""
+        taken = sum(entry.counts or entry.status == Status.RUNNING for entry in entries)
+        limits = [] if self.trials is None else [self.trials - taken]
+        typical = _typical(entries)
+        if self.seconds is not None and typical > 0:
+            limits.append(int((self.seconds - searched_seconds(entries, now)) / typical))
+        return max(0, min(limits)) if limits else None
+
     def __str__(self) -> str:
         parts = []
         if self.trials is not None:

@@ -21,19 +21,19 @@ from parefront.search.bundle import write_check, write_checksums, write_json
 from parefront.search.card import model_card
 from parefront.search.ledger import Entry
 from parefront.search.opened import measures_of
-from parefront.search.pipeline import SCORING_BATCH, scene, scenes
 from parefront.search.records import Outcome
 from parefront.search.remeasure import remeasured
+from parefront.search.scenes import SCORING_BATCH, scene, scenes
 from parefront.search.study_record import BaselineRecord, StudyRecord
 from parefront.search.task import PreparedTask, prepare
 
 if TYPE_CHECKING:
-    from parefront.search.study import Study
+    from parefront.search.stored_study import StoredStudy
 
 _CHECK_EXAMPLES = 8
 
 
-def export(study: Study, trial: int, directory: Path) -> Path:
+def export(study: StoredStudy, trial: int, directory: Path) -> Path:
     """Writes the bundle of a trial.
 
     The artifact is read back, run in clean processes, and measured again; the bundle appears only
@@ -88,7 +88,7 @@ def export(study: Study, trial: int, directory: Path) -> Path:
     return directory
 
 
-def checked_task(study: Study) -> PreparedTask:
+def checked_task(study: StoredStudy) -> PreparedTask:
     """The task of a study, with the data the study began with.
 
     Raises:

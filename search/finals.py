@@ -12,11 +12,13 @@ from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.fingerprint import fingerprint_id
+from parefront.search.builder import tiled
 from parefront.search.goal import Goal
 from parefront.search.measures import Measure, measures
 from parefront.search.opened import OpenedStudy
-from parefront.search.pipeline import Pipeline, named, scene, tiled
+from parefront.search.pipeline import Pipeline
 from parefront.search.records import Outcome, Status
+from parefront.search.scenes import named, scene
 from parefront.search.study_record import FINAL_KEY, BaselineRecord
 from parefront.spaces.space import Candidate
 from parefront.spaces.stage import Form

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,10 +13,10 @@ from filelock import FileLock
 
 from parefront.errors import TrialError
 from parefront.search.budget import Budget
-from parefront.search.ledger import Ledger
-from parefront.search.pipeline import Interrupted
+from parefront.search.ledger import Entry, Ledger
+from parefront.search.pipeline import Checks, Interrupted, NoChecks
 from parefront.search.proposer import Proposal, Proposer
-from parefront.search.records import Outcome, Owner, Status, TrialRecord
+from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.spaces.space import Candidate
 
 
@@ -35,6 +35,10 @@ class Progress(Protocol):
         """A trial ended, and its outcome is in the storage."""
         ...
 
+    def outlook(self, share: float, trials: int) -> None:
+        """Further trials are expected to add this share of the front's hypervolume."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -46,6 +50,9 @@ class Silent:
         """Ignored."""
 
     def ended(self, trial: int, outcome: Outcome) -> None:
+        """Ignored."""
+
+    def outlook(self, share: float, trials: int) -> None:
         """Ignored."""
 
 
@@ -80,22 +87,27 @@ class Loop:
     Attributes:
         ledger: The trials of the study.
         proposer: Proposes candidates.
-        evaluate: Evaluates a candidate; it calls the function it is given between short steps.
+        evaluate: Evaluates a candidate; it calls the function it is given between short steps,
+            and asks the checks whether to go on.
+        checks: Makes the checks of a trial from the storage's id of it.
         budget: What the study may spend in all.
         lock: Held while a trial is chosen, so that two launches do not choose the same.
         stop: A request to end.
         progress: Told what happens.
         trial_seconds: What one trial may take, or `None` for no limit.
+        no_gain: Says why nothing more is to be gained, or `None`; asked before each draw.
     """
 
     ledger: Ledger
     proposer: Proposer
-    evaluate: Callable[[Candidate, Callable[[], None]], Outcome]
+    evaluate: Callable[[Candidate, Callable[[], None], Checks], Outcome]
+    checks: Callable[[int], Checks]
     budget: Budget
     lock: FileLock
     stop: Stop
     progress: Progress
     trial_seconds: float | None = None
+    no_gain: Callable[[Sequence[Entry]], str | None] | None = None
 
     def run(self) -> str:
         """Runs trials; returns why it ended."""
@@ -108,11 +120,20 @@ class Loop:
                 spent = self.budget.spent(entries, datetime.now())
                 if spent is not None:
                     return spent
-                proposal = self.proposer.propose(entries)
+                try:
+                    proposal = self.proposer.propose(entries)
+                except Interrupted:
+                    break
                 if proposal is None:
                     return "the space is searched through"
+                if proposal.origin == Origin.SAMPLED and self.no_gain is not None:
+                    reason = self.no_gain(entries)
+                    if reason is not None:
+                        return reason
                 trial_id = self._create(proposal, owner)
-            self._run(trial_id, proposal.candidate)
+            # What is already trained is not stopped from being trained.
+            checks = NoChecks() if proposal.origin == Origin.SIBLING else self.checks(trial_id)
+            self._run(trial_id, proposal.candidate, checks)
         return "it was stopped"
 
     def _create(self, proposal: Proposal, owner: Owner) -> int:
@@ -123,11 +144,10 @@ class Loop:
             owner=owner,
             deaths=proposal.deaths,
         )
-        return self.ledger.create(
-            record, proposal.parameters, proposal.distributions, proposal.system_attrs
-        )
+        drawn = proposal.drawn
+        return self.ledger.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)
 
-    def _run(self, trial_id: int, candidate: Candidate) -> None:
+    def _run(self, trial_id: int, candidate: Candidate, checks: Checks) -> None:
         number = self.ledger.number(trial_id)
         self.progress.began(number, candidate)
         stopped = Outcome(status=Status.STOPPED, reason="the study was stopped")
@@ -140,7 +160,7 @@ class Loop:
                 raise TrialError(f"it took longer than {self.trial_seconds:g} s")
 
         try:
-            outcome = self.evaluate(candidate, tick)
+            outcome = self.evaluate(candidate, tick, checks)
         except Interrupted:
             outcome = stopped
         except BaseException:

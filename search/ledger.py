@@ -22,6 +22,7 @@ from parefront.search.records import (
     TRIAL_KEY,
     Origin,
     Outcome,
+    Rung,
     Status,
     TrialRecord,
     outcome_of,
@@ -31,6 +32,12 @@ from parefront.search.records import (
 
 Failure = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
 """What a storage raises when the database is gone, locked for too long, or full."""
+
+RUNG_KEY = "parefront:rung:{share}"
+"""Attribute of what a trial was worth at a rung, written while it runs for others to see."""
+
+_NO_RIVALS = (Status.FAILED, Status.STOPPED, Status.INTERRUPTED)
+"""What failed is no measure for others; what was cut short is tried again, and counts then."""
 
 MAX_DEATHS = 5
 """A candidate that took its process down this often is not tried again."""
@@ -161,6 +168,47 @@ class Ledger:
             return self._storage.get_trial_number_from_id(trial_id)
         except Failure as error:
             raise failed(error) from error
+
+    def report(self, trial_id: int, rung: Rung) -> None:
+        """Records what a running trial was worth at a rung, for trials of other processes to see.
+
+        Args:
+            trial_id: The storage's id of the trial.
+            rung: What it was worth, and whether it went on.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        key = RUNG_KEY.format(share=rung.share)
+        try:
+            self._storage.set_trial_user_attr(trial_id, key, rung.model_dump(mode="json"))
+        except Failure as error:
+            raise failed(error) from error
+
+    def rivals(self, share: float, except_number: int) -> list[Mapping[str, float]]:
+        """What the trials that have reached a rung so far were worth there.
+
+        Those under way count as well as those that are over, whatever became of them, save those
+        that failed or will be tried again.
+
+        Args:
+            share: The rung.
+            except_number: Number of the trial that asks.
+
+        Returns:
+            Values by objective name, one mapping a trial, in the order of the trials' numbers.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        key = RUNG_KEY.format(share=share)
+        return [
+            entry.trial.user_attrs[key]["values"]
+            for entry in self.entries()
+            if key in entry.trial.user_attrs
+            and entry.trial.number != except_number
+            and entry.status not in _NO_RIVALS
+        ]
 
     def finish(self, trial_id: int, outcome: Outcome) -> None:
         """Records how a trial ended; the record comes first, so that it cannot be lost.

@@ -20,8 +20,9 @@ from parefront.search.loading import load_function
 RESERVED = frozenset(
     (
         *("trial", "state", "reason", "origin", "candidate_id", "candidate", "feasible"),
-        *("violation", "on_front", "speedup", "shrink", "artifact_sha256", "started"),
-        *("finished", "seconds", "achieved", "runtime"),
+        *("violation", "on_front", "front_probability", "speedup", "shrink"),
+        *("artifact_sha256", "started"),
+        *("finished", "seconds", "achieved", "rungs", "runtime"),
     )
 )
 """Columns of the frames that are no objective."""
@@ -116,7 +117,8 @@ def _check_columns(found: Sequence[Measure], targets: Sequence[str]) -> None:
         StudyFileError: Naming the column.
     """
     columns = list(RESERVED)
-    columns += [f"{kind}_{target}" for kind in ("on_front", "speedup") for target in targets]
+    kinds = ("on_front", "front_probability", "speedup")
+    columns += [f"{kind}_{target}" for kind in kinds for target in targets]
     columns += [f"{m.column}{end}" for m in found for end in ("", "_low", "_high")]
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:

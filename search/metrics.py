@@ -30,6 +30,8 @@ class Metric:
         scores: Optionally, turns the same into one score an example, of which the metric is the
             mean. The interval is then Wilson's for scores of 0 and 1 and normal for others;
             without it the interval is a percentile bootstrap of `function` over examples.
+        limit: The best value there can be, such as 1 for an accuracy; `None` if there is none.
+            The search hopes for nothing better.
 
     Example:
         >>> within_one = Metric("within one", lambda y, t: float((abs(y - t) <= 1).mean()),
@@ -40,12 +42,13 @@ class Metric:
     function: Callable[[Any, NDArray[Any]], float]
     direction: Direction = Direction.MAXIMIZE
     scores: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
+    limit: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", Direction(self.direction))
 
-    def measure(self, outputs: Sequence[Array], targets: Array) -> Measurement:
-        """The metric of all examples with its 95 % interval.
+    def value(self, outputs: Sequence[Array], targets: Array) -> float:
+        """The metric of all examples.
 
         Raises:
             MeasurementError: If the metric is not a finite number.
@@ -53,6 +56,15 @@ class Metric:
         value = float(self.function(_one(outputs), targets))
         if not math.isfinite(value):
             raise MeasurementError(f"metric '{self.name}' is {value}; expected a finite number")
+        return value
+
+    def measure(self, outputs: Sequence[Array], targets: Array) -> Measurement:
+        """The metric of all examples with its 95 % interval.
+
+        Raises:
+            MeasurementError: If the metric is not a finite number.
+        """
+        value = self.value(outputs, targets)
         if self.scores is not None:
             scores = np.asarray(self.scores(_one(outputs), targets), dtype=float)
             low, high = _mean_interval(scores)
@@ -112,7 +124,7 @@ def _hits(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(share, dtype=float)
 
 
-accuracy = Metric("accuracy", lambda y, t: float(_hits(y, t).mean()), scores=_hits)
+accuracy = Metric("accuracy", lambda y, t: float(_hits(y, t).mean()), scores=_hits, limit=1.0)
 """Share of examples whose largest output is at the target; higher is better.
 
 For token models, outputs `(batch, tokens, classes)` and targets `(batch, tokens)`, the mean over
@@ -124,6 +136,7 @@ mean_squared_error = Metric(
     lambda y, t: float(np.square(y - t).mean()),
     Direction.MINIMIZE,
     scores=lambda y, t: np.square(y - t).reshape(len(t), -1).mean(axis=1),
+    limit=0.0,
 )
 """Mean of squared differences; lower is better."""
 
@@ -132,5 +145,6 @@ mean_absolute_error = Metric(
     lambda y, t: float(np.abs(y - t).mean()),
     Direction.MINIMIZE,
     scores=lambda y, t: np.abs(y - t).reshape(len(t), -1).mean(axis=1),
+    limit=0.0,
 )
 """Mean of absolute differences; lower is better."""

@@ -11,9 +11,9 @@ import optuna
 
 from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
 from parefront.objectives.measurement import Direction, Measurement
+from parefront.search.guide import optuna_directions
 from parefront.search.ledger import Entry, Failure, Ledger, failed
 from parefront.search.measures import Measure, measures
-from parefront.search.proposer import optuna_directions
 from parefront.search.storage import open_storage
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import (

@@ -1,273 +1,114 @@
-"""The trial pipeline: from a candidate to an artifact to measurements."""
+"""The trial pipeline: what is cheap to know first, then training, then what it is all for."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from torch import nn
 
-from parefront.errors import AgentError, ArtifactError, TrialError
+from parefront.errors import AgentError, StageError, TrialError
 from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
-from parefront.objectives.targets.profile_cache import profiled_multiple
-from parefront.objectives.targets.runtime import Feeds
-from parefront.objectives.targets.target import Target
-from parefront.search.data import Split
+from parefront.search.builder import Builder, Watch
 from parefront.search.measures import Measure
-from parefront.search.proposer import derive_seed
-from parefront.search.records import Outcome, Status
-from parefront.search.stage_cache import Cached, Model, StageCache, chained
-from parefront.search.stage_code import code_digest
+from parefront.search.metrics import Metric
+from parefront.search.records import Outcome, Rung, Status
+from parefront.search.rungs import EarlyStopped
+from parefront.search.scenes import SCORING_BATCH
+from parefront.search.stage_cache import chained
+from parefront.search.stage_code import Undescribed, object_digest
 from parefront.search.store import ArtifactStore
-from parefront.search.study_file import StudyFile
-from parefront.search.study_record import BaselineRecord, Calibration
-from parefront.search.task import PreparedTask
-from parefront.spaces.space import AnyStage, Candidate, Space
-from parefront.spaces.stage import Form, Inputs, StageConfig, StageContext, TargetTraits
+from parefront.spaces.space import Candidate
 
-SCORING_BATCH = 128
-"""Examples in one run when accuracy is computed; fixed, so that figures repeat exactly."""
-
-WORTH_KEEPING = 0.1
-"""Seconds from which what stages made is kept; what was trained always is."""
-
-_code_digest = cache(code_digest)  # the code of a running process does not change
+COARSE = 1 / 3
+"""Time for a latency before training, as a share of that of a latency that is kept."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
     """The trial was told to stop; its candidate is to be tried again."""
 
 
-@dataclass
-class Watch:
-    """Seconds by step."""
+class Checks(Protocol):
+    """Decides whether a trial is worth going on with."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    @property
+    def gates(self) -> bool:
+        """Whether `hopeless` ever says so."""
+        ...
 
-    @contextmanager
-    def on(self, step: str) -> Iterator[None]:
-        """Adds the time spent inside to a step."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Shares of a training at which `judge` is asked; none for training to the end."""
+        ...
 
-
-@dataclass(frozen=True)
-class _Step:
-    """A stage that is to be applied."""
-
-    stage: AnyStage
-    config: StageConfig
-    context: StageContext
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Builder:
-    """Turns candidates into artifacts.
-
-    Attributes:
-        task: The task.
-        module: The trained baseline, in evaluation mode.
-        space: The space of the candidates.
-        target: Where artifacts run.
-        seed: The study's seed.
-        cache: Keeps what stages made; `None` to run them anew each time.
-        key: What the baseline, the data and the versions are, for the cache.
-    """
-
-    task: PreparedTask
-    module: nn.Module
-    space: Space
-    target: Target
-    seed: int
-    cache: StageCache | None = None
-    key: str = ""
-
-    def context(
-        self, candidate: Candidate, tick: Callable[[], None] = lambda: None
-    ) -> StageContext:
-        """What the last stage of `candidate` may use; its seed depends on the candidate alone."""
-        return StageContext(
-            example=self.task.example,
-            train=self.task.train,
-            calibration=self.task.calibration,
-            loss=self.task.loss,
-            teachers=(self.module, *self.task.teachers),
-            seed=derive_seed(self.seed, "stage", candidate.id),
-            input_names=self.task.input_names,
-            tick=tick,
-        )
-
-    def build(
-        self,
-        candidate: Candidate,
-        path: Path,
-        *,
-        trained: bool,
-        watch: Watch | None = None,
-        tick: Callable[[], None] = lambda: None,
-    ) -> dict[str, Mapping[str, Any]]:
-        """Writes the artifact of a candidate.
+    def hopeless(self, candidate: Candidate, known: Mapping[str, Measurement]) -> str | None:
+        """Why a candidate cannot reach the front, or `None` if it may.
 
         Args:
-            candidate: The candidate.
-            path: File to write.
-            trained: Whether dear stages are applied; without them the file has the same latency
-                and size, but not the accuracy.
-            watch: Takes the seconds of each step.
-            tick: Called between short steps of work.
-
-        Returns:
-            What each stage achieved, by name.
-
-        Raises:
-            TrialError: If a stage or the export fails.
+            candidate: The candidate, which is not trained yet.
+            known: What was measured of it by now, by objective.
         """
-        watch = watch or Watch()
-        steps = self._steps(candidate, trained=trained, tick=tick)
-        start, model, achieved = self._cached(steps)
-        spent = 0.0
-        for step in steps[start:]:
-            tick()
-            began = time.perf_counter()
-            if step.stage.form == Form.ONNX and isinstance(model, nn.Module):
-                model = self._export(model, path, watch)
-            with watch.on("train" if step.stage.dear else "stages"):
-                applied = step.stage.apply(model, step.config, step.context)
-            model = applied.model
-            achieved = {**achieved, step.stage.name: applied.achieved}
-            spent += time.perf_counter() - began
-            if self.cache is not None and (step.stage.dear or spent >= WORTH_KEEPING):
-                self.cache.put(step.key, Cached(model, achieved), spent)
-        if isinstance(model, nn.Module):
-            self._build(model, path, watch)
-        else:
-            with watch.on("build"):
-                try:
-                    path.write_bytes(model.SerializeToString(deterministic=True))
-                except OSError as error:
-                    raise ArtifactError(f"cannot write {path}: {error}") from error
-        return dict(achieved)
+        ...
 
-    def _steps(
-        self, candidate: Candidate, *, trained: bool, tick: Callable[[], None]
-    ) -> list[_Step]:
-        """The stages to apply, each with the key of what it will have made."""
-        stages = {stage.name: stage for stage in self.space.stages}
-        steps, key = [], self.key
-        for position, (name, config) in enumerate(candidate.configs):
-            stage: AnyStage = stages[name]
-            if stage.dear and not trained:
-                continue
-            context = self.context(candidate.prefix(position + 1), tick)
-            if self.cache is not None:
-                code = _code_digest(type(stage))
-                key = chained(key, name, config.model_dump(mode="json"), code, context.seed)
-                if stage.form == Form.ONNX:  # it begins with the exported file
-                    key = chained(key, self.target.runtime, self.target.batch_size)
-            steps.append(_Step(stage, config, context, key))
-        return steps
+    def judge(self, share: float, values: Mapping[str, float]) -> Rung:
+        """Whether training goes on.
 
-    def _cached(self, steps: Sequence[_Step]) -> tuple[int, Model, Mapping[str, Any]]:
-        """How many stages need not run, and what they have made."""
-        if self.cache is not None:
-            for count in range(len(steps), 0, -1):
-                found = self.cache.get(steps[count - 1].key, steps[count - 1].stage.form)
-                if found is not None:
-                    return count, found.model, found.achieved
-        return 0, self.module, {}
-
-    def build_baseline(self, path: Path) -> None:
-        """Writes the artifact of the unchanged baseline.
-
-        Raises:
-            BuildError: If it cannot be exported.
+        Args:
+            share: Share of the training that is done.
+            values: Objectives by name, as far as they are known.
         """
-        self.build(Candidate(), path, trained=True)
-
-    def _build(self, module: nn.Module, path: Path, watch: Watch) -> None:
-        with watch.on("build"):
-            runtime(self.target.runtime).build(
-                module,
-                tiled(self.task.example, self.target.batch_size),
-                self.task.input_names,
-                path,
-            )
-
-    def _export(self, module: nn.Module, path: Path, watch: Watch) -> onnx.ModelProto:
-        self._build(module, path, watch)
-        try:
-            return onnx.load(path)
-        except (OSError, DecodeError) as error:
-            raise ArtifactError(f"cannot read back {path}: {error}") from error
+        ...
 
 
-def tiled(example: Inputs, batch_size: int) -> Inputs:
-    """A batch of `batch_size` copies of a batch of one."""
-    return tuple(torch.cat([x[:1]] * batch_size) for x in example)
+class NoChecks:
+    """Every trial goes on to its end."""
+
+    gates = False
+    rungs: tuple[float, ...] = ()
+
+    def hopeless(
+        self,
+        candidate: Candidate,  # noqa: ARG002
+        known: Mapping[str, Measurement],  # noqa: ARG002
+    ) -> str | None:
+        """Never."""
+        return None
+
+    def judge(self, share: float, values: Mapping[str, float]) -> Rung:
+        """Always."""
+        return Rung(share=share, values=values, rivals=0, promoted=True)
 
 
-def named(task: PreparedTask, inputs: Inputs) -> Feeds:
-    """Inputs as arrays by the names they have in an exported file."""
-    return {name: x.numpy() for name, x in zip(task.input_names, inputs, strict=True)}
+@dataclass
+class _Trial:
+    """One evaluation under way.
 
+    Attributes:
+        candidate: The candidate.
+        path: Where its artifact is written.
+        tick: Called between short steps of work.
+        checks: Decides whether it goes on.
+        training: Key of what its training makes; `None` if nothing is trained.
+        watch: Takes the seconds of each step.
+        known: What was measured before training.
+        rungs: What it was worth in the middle of its training.
+    """
 
-def scene(
-    task: PreparedTask,
-    target: Target,
-    split: Split,
-    baseline: Artifact,
-    calibration: Calibration,
-) -> Scene:
-    """What objectives measure with on a target, accuracy on the examples of `split`."""
-    targets = split.targets.numpy()
-
-    def score(outputs: Sequence[Any]) -> Measurement:
-        return task.metric.measure(outputs, targets)
-
-    return Scene(
-        baseline=baseline,
-        reference_ms=calibration.reference_ms,
-        device=target.open(),
-        runtime=target.runtime,
-        threads=target.threads,
-        effort=target.effort,
-        batch=named(task, tiled(task.example, target.batch_size)),
-        throughput_batch=named(task, tiled(task.example, target.throughput_batch_size)),
-        throughput_reference_ms=calibration.throughput_ms,
-        examples=split.feeds(task.input_names),
-        batch_size=SCORING_BATCH,
-        score=score,
-    )
-
-
-def scenes(
-    task: PreparedTask,
-    settings: StudyFile,
-    split: Split,
-    baseline: Artifact,
-    record: BaselineRecord,
-) -> dict[str | None, Scene]:
-    """A scene for each target, the main one under `None`."""
-    return {
-        name: scene(task, target, split, baseline, record.on(name))
-        for name, target in settings.everywhere.items()
-    }
+    candidate: Candidate
+    path: Path
+    tick: Callable[[], None]
+    checks: Checks
+    training: str | None
+    watch: Watch = field(default_factory=Watch)
+    known: dict[str, Measurement] = field(default_factory=dict)
+    rungs: list[Rung] = field(default_factory=list)
 
 
 class Pipeline:
@@ -293,31 +134,40 @@ class Pipeline:
         self.measures = measures
         self.bounds = {each.name: each.goal for each in measures if each.goal.bounded}
         self.format = runtime(builder.target.runtime).format
+        self._metric = _told(builder.task.metric)
 
-    def evaluate(self, candidate: Candidate, tick: Callable[[], None]) -> Outcome:
+    def evaluate(
+        self, candidate: Candidate, tick: Callable[[], None], checks: Checks | None = None
+    ) -> Outcome:
         """Builds and measures a candidate; whatever goes wrong is the outcome.
 
         Args:
             candidate: The candidate.
             tick: Called between short steps of work.
+            checks: Decides whether it is worth going on; by default it is.
 
         Raises:
             Interrupted: If `tick` did.
         """
-        watch = Watch()
-        try:
-            with self.store.scratch() as folder:
-                path = folder / f"candidate.{self.format}"
-                return self._gated(candidate, path, watch, tick) or self._measured(
-                    candidate, path, watch, tick
+        with self.store.scratch() as folder:
+            path = folder / f"candidate.{self.format}"
+            training = self.builder.training(candidate)
+            trial = _Trial(candidate, path, tick, checks or NoChecks(), training)
+            try:
+                return self._before_training(trial) or self._measured(trial)
+            except EarlyStopped:
+                last = trial.rungs[-1]
+                reason = (
+                    f"stopped after {last.share:.0%} of its training: of {last.rivals + 1} trials "
+                    "that came so far, enough others were ahead"
                 )
-        except (Interrupted, AgentError):  # no other trial would fare better with such an agent
-            raise
-        except TrialError as error:
-            return Outcome(status=Status.FAILED, reason=str(error), seconds=watch.seconds)
-        except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed
-            reason = f"{type(error).__name__}: {error}"
-            return Outcome(status=Status.FAILED, reason=reason, seconds=watch.seconds)
+                return self._ended(trial, Status.EARLY_STOPPED, reason)
+            except (Interrupted, AgentError):  # no other trial would fare better with the agent
+                raise
+            except TrialError as error:
+                return self._ended(trial, Status.FAILED, str(error))
+            except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed
+                return self._ended(trial, Status.FAILED, f"{type(error).__name__}: {error}")
 
     def measured(self, artifact: Artifact) -> Outcome:
         """Measures an artifact that is there already; whatever goes wrong is the outcome."""
@@ -334,57 +184,156 @@ class Pipeline:
             seconds=watch.seconds,
         )
 
-    def _gated(
-        self, candidate: Candidate, path: Path, watch: Watch, tick: Callable[[], None]
-    ) -> Outcome | None:
-        """The outcome of a candidate that breaks a bound which needs no training to know."""
-        cheap = [m for m in self.measures if not m.objective.dear and m.goal.bounded]
-        dear = {stage.name for stage in self.builder.space.stages if stage.dear}
-        if not cheap or not any(name in dear for name, _ in candidate.configs):
-            return None
-        achieved = self.builder.build(candidate, path, trained=False, watch=watch, tick=tick)
-        artifact = Artifact.of(path, self.format)
-        measurements = self._measure(cheap, artifact, watch)
-        violations = self._violations(measurements)
-        # Only what is outside with its whole interval is not worth training.
-        broken = [
-            name
-            for name, m in measurements.items()
-            if min(self.bounds[name].violation(end) for end in (m.low, m.high)) > 0
-        ]
-        if not broken:
-            return None
-        return Outcome(
-            status=Status.INFEASIBLE,
-            reason="breaks the bound on " + " and ".join(broken) + " before training",
-            measurements=measurements,
-            violations=violations,
-            achieved=achieved,
-            seconds=watch.seconds,
-        )
+    def look(self, candidate: Candidate) -> dict[str, Measurement]:
+        """What can be known of a candidate from its untrained file, without running it.
 
-    def _measured(
-        self, candidate: Candidate, path: Path, watch: Watch, tick: Callable[[], None]
-    ) -> Outcome:
-        achieved = self.builder.build(candidate, path, trained=True, watch=watch, tick=tick)
-        artifact = self.store.add(path, self.format)
+        Raises:
+            TrialError: If it cannot be built.
+        """
+        exact = [m for m in self._cheap() if not m.objective.on_device]
+        if not exact:
+            return {}
+        with self.store.scratch() as folder:
+            path = folder / f"candidate.{self.format}"
+            try:
+                self.builder.build(candidate, path, trained=False)
+                return self._measure(exact, Artifact.of(path, self.format), Watch())
+            except TrialError:
+                raise
+            except Exception as error:  # whatever a stage raises, the candidate cannot be built
+                raise StageError(f"{type(error).__name__}: {error}") from error
+
+    def _cheap(self) -> list[Measure]:
+        """What matters to the search and needs no training."""
+        return [
+            m for m in self.measures if not m.objective.dear and (m.goal.optimize or m.goal.bounded)
+        ]
+
+    def _before_training(self, trial: _Trial) -> Outcome | None:
+        """The outcome of a candidate that need not be trained."""
+        cheap, checks = self._cheap(), trial.checks
+        if not (checks.gates or checks.rungs):
+            cheap = [m for m in cheap if m.goal.bounded]
+        if not cheap or trial.training is None:
+            return None
+        self.builder.build(
+            trial.candidate, trial.path, trained=False, watch=trial.watch, tick=trial.tick
+        )
+        artifact = Artifact.of(trial.path, self.format)
+        # What needs no device first: it may settle the matter.
+        for on_device in (False, True):
+            some = [m for m in cheap if m.objective.on_device == on_device]
+            trial.known |= self._measure(some, artifact, trial.watch, coarse=True)
+            trial.tick()
+            # Only what is outside with its whole interval is not worth training.
+            broken = [
+                name
+                for name, bound in self.bounds.items()
+                if name in trial.known
+                and min(bound.violation(x) for x in _ends(trial.known[name])) > 0
+            ]
+            if broken:
+                reason = "breaks the bound on " + " and ".join(broken) + " before training"
+                return self._ended(trial, Status.INFEASIBLE, reason)
+            hopeless = checks.hopeless(trial.candidate, trial.known) if checks.gates else None
+            if hopeless is not None:
+                return self._ended(trial, Status.GATED, hopeless)
+        return None
+
+    def _measured(self, trial: _Trial) -> Outcome:
+        self._replay(trial)
+        achieved = self.builder.build(
+            trial.candidate,
+            trial.path,
+            trained=True,
+            watch=trial.watch,
+            tick=trial.tick,
+            rungs=trial.checks.rungs,
+            report=partial(self._report, trial),
+        )
+        artifact = self.store.add(trial.path, self.format)
         ordered = sorted(self.measures, key=lambda measure: measure.objective.dear)
-        measurements = self._measure(ordered, artifact, watch)
+        measurements = self._measure(ordered, artifact, trial.watch)
         return Outcome(
             status=Status.COMPLETE,
             measurements=measurements,
             violations=self._violations(measurements),
             artifact_sha256=artifact.sha256,
             achieved=achieved,
-            seconds=watch.seconds,
+            seconds=trial.watch.seconds,
+            rungs=tuple(trial.rungs),
+        )
+
+    def _replay(self, trial: _Trial) -> None:
+        """Judges by what the same training was worth before, if it was kept.
+
+        A training that was stopped leaves no model behind, and one that is kept reports nothing;
+        so that a repeated search decides alike, what they were worth at the rungs is kept too.
+        """
+        kept = self._rungs_kept(trial)
+        for share in trial.checks.rungs:
+            if f"{share}" not in kept:
+                break
+            self._judge(trial, share, kept[f"{share}"])
+
+    def _report(self, trial: _Trial, share: float, module: nn.Module) -> None:
+        """Notes what a module is worth in the middle of its training."""
+        if any(rung.share == share for rung in trial.rungs):
+            return
+        task = self.builder.task
+        with torch.no_grad():
+            outputs = torch.cat(
+                [module(*inputs) for inputs, _ in task.validation.batches(SCORING_BATCH)]
+            )
+        worth = task.metric.value([outputs.numpy()], task.validation.targets.numpy())
+        key = self._rungs_key(trial)
+        if key is not None and self.builder.cache is not None:
+            kept = {**self._rungs_kept(trial), f"{share}": worth}
+            self.builder.cache.put_facts(key, kept, trial.watch.elapsed)
+        self._judge(trial, share, worth)
+
+    def _judge(self, trial: _Trial, share: float, worth: float) -> None:
+        """Goes on or not.
+
+        Raises:
+            EarlyStopped: If it is not worth going on.
+        """
+        values = {"accuracy": worth, **{name: m.value for name, m in trial.known.items()}}
+        wanted = {measure.name for measure in self.measures if measure.goal.optimize}
+        rung = trial.checks.judge(share, {n: v for n, v in values.items() if n in wanted})
+        trial.rungs.append(rung)
+        if not rung.promoted:
+            raise EarlyStopped
+
+    def _rungs_key(self, trial: _Trial) -> str | None:
+        if trial.training is None or self._metric is None:
+            return None
+        return chained(trial.training, "rungs", self._metric)
+
+    def _rungs_kept(self, trial: _Trial) -> Mapping[str, float]:
+        key = self._rungs_key(trial)
+        return self.builder.cache.facts(key) if key and self.builder.cache is not None else {}
+
+    def _ended(self, trial: _Trial, status: Status, reason: str) -> Outcome:
+        """The outcome of a trial that did not come to its end."""
+        return Outcome(
+            status=status,
+            reason=reason,
+            measurements=trial.known,
+            violations=self._violations(trial.known),
+            seconds=trial.watch.seconds,
+            rungs=tuple(trial.rungs),
         )
 
     def _measure(
-        self, measures: Sequence[Measure], artifact: Artifact, watch: Watch
+        self, measures: Sequence[Measure], artifact: Artifact, watch: Watch, *, coarse: bool = False
     ) -> dict[str, Measurement]:
         with watch.on("measure"):
             return {
-                each.name: each.objective.measure(artifact, self.scenes[each.target])
+                each.name: each.objective.measure(
+                    artifact,
+                    _coarse(self.scenes[each.target]) if coarse else self.scenes[each.target],
+                )
                 for each in measures
             }
 
@@ -396,22 +345,23 @@ class Pipeline:
         }
 
 
-def traits(targets: Iterable[Target], home: Path) -> TargetTraits:
-    """What stages may know of the targets of a search.
+def _told(metric: Metric) -> str | None:
+    """What a metric is, `None` if that cannot be told."""
+    try:
+        return object_digest(metric)
+    except Undescribed:
+        return None
 
-    Widths are rounded to what every device's profile asks for, or the runtime's usual multiple
-    where the device was not profiled.
 
-    Args:
-        targets: The targets, the main one first; all run one format.
-        home: Folder of the studies, where the profiles are.
-    """
-    each = list(targets)
-    multiples = []
-    for target in each:
-        facts = target.open().fingerprint(target.runtime, target.threads)
-        usual = runtime(target.runtime).channel_multiple
-        multiples.append(profiled_multiple(home, facts) or usual)
-    return TargetTraits(
-        format=runtime(each[0].runtime).format, channel_multiple=math.lcm(*multiples)
+def _ends(measurement: Measurement) -> tuple[float, float]:
+    return measurement.low, measurement.high
+
+
+def _coarse(scene: Scene) -> Scene:
+    effort = scene.effort
+    return replace(
+        scene,
+        effort=replace(
+            effort, seconds=effort.seconds * COARSE, precision=effort.precision / COARSE
+        ),
     )

@@ -17,10 +17,12 @@ from parefront.objectives.targets.fingerprint import fingerprint_id
 from parefront.objectives.targets.target import Target
 from parefront.objectives.throughput import Throughput
 from parefront.search.baseline import trained_baseline
+from parefront.search.builder import Builder, tiled
 from parefront.search.launch import Progress
 from parefront.search.opened import OpenedStudy, measures_of
-from parefront.search.pipeline import Builder, Pipeline, named, scenes, tiled
-from parefront.search.proposer import derive_seed
+from parefront.search.pipeline import Pipeline
+from parefront.search.scenes import named, scenes
+from parefront.search.seeds import derive_seed
 from parefront.search.stage_cache import chained
 from parefront.search.stage_code import Undescribed, object_digest, versions
 from parefront.search.store import ArtifactStore
@@ -90,6 +92,7 @@ def prepared_pipeline(
         }
         baseline = BaselineRecord(
             artifact_sha256=artifact.sha256,
+            key=key or "",
             further={name: each for name, each in found.items() if name is not None},
             **found[None].model_dump(),
         )

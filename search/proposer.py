@@ -1,60 +1,42 @@
-"""What to try next: interrupted candidates, anchors, siblings, then what the sampler draws."""
+"""What to try next: interrupted candidates, what is known beforehand, siblings, then draws."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence, Set
-from copy import copy
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import optuna
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
 
 from parefront.objectives.measurement import Direction
+from parefront.search.guide import Drawn, Guide
 from parefront.search.ledger import Entry, unfinished
 from parefront.search.records import Origin, Status
-from parefront.search.samplers.catalog import SAMPLERS
 from parefront.spaces.space import Candidate, Space
 
 _SAME_BEFORE_RANDOM = 5
-"""Draws in a row that are known already before the sampler gives way to random ones."""
+"""Draws in a row that are known already before the guide gives way to random ones."""
 _SAME_BEFORE_END = 200
 """Random draws in a row that are known already before a space counts as searched through."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate to try, with what Optuna needs to know of it.
+    """A candidate to try.
 
     Attributes:
-        candidate: The candidate.
+        drawn: The candidate, with what Optuna needs to know of it.
         origin: Where it came from.
         deaths: How many processes have died while they tried this candidate before.
-        parameters: Parameters by name.
-        distributions: Their distributions.
-        system_attrs: Attributes the sampler wants on the trial.
     """
 
-    candidate: Candidate
+    drawn: Drawn
     origin: Origin
-    deaths: int
-    parameters: Mapping[str, Any]
-    distributions: Mapping[str, optuna.distributions.BaseDistribution]
-    system_attrs: Mapping[str, Any]
+    deaths: int = 0
 
-
-def derive_seed(seed: int, *parts: object) -> int:
-    """A 32-bit seed that depends on the study's seed and on `parts` alone."""
-    text = "/".join(str(part) for part in (seed, *parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def optuna_directions(directions: Sequence[Direction]) -> list[StudyDirection]:
-    """Directions as Optuna has them."""
-    return [StudyDirection[direction.name] for direction in directions]
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate."""
+        return self.drawn.candidate
 
 
 class Archive:
@@ -85,31 +67,43 @@ class Archive:
 class Proposer:
     """Proposes candidates from the trials so far.
 
-    The sampler works on a copy of the finished trials in memory. There a stage that is off has the
-    parameters of its first anchor, so that all trials share one set of parameters, which a sampler
-    can model jointly and at once. Its random numbers depend on the study's seed and on how many
-    trials are over, so that a study that was interrupted goes on as if it had not been.
-
     Args:
         space: The space.
-        sampler: Name of the sampler.
+        guide: Draws candidates.
+        fallback: Draws candidates where the guide knows no new ones, at random.
         directions: Directions of the objectives, in the order of the study's values.
-        seed: The study's seed.
+        warm: Candidates to try first.
+        anchors: Candidates to try after them.
+        siblings: Whether what was trained for a candidate on the front is tried with every other
+            way to go on.
+        worth: Whether a sibling is worth trying.
+        listeners: Further guides that are told what happens.
     """
 
     def __init__(
-        self, space: Space, sampler: str, directions: Sequence[Direction], seed: int
+        self,
+        space: Space,
+        guide: Guide,
+        fallback: Guide,
+        directions: Sequence[Direction],
+        *,
+        warm: Sequence[Candidate] = (),
+        anchors: Sequence[Candidate] = (),
+        siblings: bool = True,
+        worth: Callable[[Candidate], bool] = lambda candidate: True,  # noqa: ARG005
+        listeners: Sequence[Guide] = (),
     ) -> None:
-        self._space = space
-        self._sampler = SAMPLERS[sampler]
-        self._seed = seed
-        self._anchors = space.anchors()
-        self._mirror = optuna.create_study(directions=optuna_directions(directions))
-        self._mirrored: set[int] = set()
+        self._space, self._guide, self._fallback = space, guide, fallback
+        self._siblings, self._worth = siblings, worth
+        self._listeners = list({id(each): each for each in (guide, *listeners)}.values())
+        beforehand: dict[Candidate, Origin] = {Candidate(): Origin.BASELINE}
+        for origin, candidates in ((Origin.WARM, warm), (Origin.ANCHOR, anchors)):
+            for candidate in candidates:
+                beforehand.setdefault(candidate, origin)
+        self._beforehand = {each.id: (each, origin) for each, origin in beforehand.items()}
+        self._told: set[int] = set()
         self._front = Archive([direction == Direction.MAXIMIZE for direction in directions])
         self._expanded: set[str] = set()
-        everything = self._fixed(self._anchors[-1], Origin.ANCHOR, 0)
-        self._filling = (dict(everything.parameters), dict(everything.distributions))
 
     def propose(self, entries: Sequence[Entry]) -> Proposal | None:
         """The next candidate, one that no other trial holds.
@@ -120,25 +114,31 @@ class Proposer:
         Returns:
             The proposal, or `None` when the space is searched through.
         """
-        self._sync(entries)
+        self._tell(entries)
         for record in unfinished(entries):
             candidate = self._space.candidate(record.candidate)
-            return self._fixed(candidate, record.origin, record.deaths)
+            return Proposal(Drawn.of(candidate, self._space), record.origin, record.deaths)
         known = {entry.record.candidate_id for entry in entries}
-        for position, candidate in enumerate(self._anchors):
-            if candidate.id not in known:
-                origin = Origin.ANCHOR if position else Origin.BASELINE
-                return self._fixed(candidate, origin, 0)
-        sibling = self._sibling(known)
+        for name, (candidate, origin) in self._beforehand.items():
+            if name not in known:
+                return Proposal(Drawn.of(candidate, self._space), origin)
+        sibling = self._sibling(known) if self._siblings else None
         if sibling is not None:
-            return self._fixed(sibling, Origin.SIBLING, 0)
-        index = sum(entry.counts for entry in entries)
+            return Proposal(Drawn.of(sibling, self._space), Origin.SIBLING)
+        return self._sampled(entries, known)
+
+    def _sampled(self, entries: Sequence[Entry], known: Set[str]) -> Proposal | None:
+        index = len(self._told)
+        running = [
+            self._space.candidate(entry.record.candidate)
+            for entry in entries
+            if entry.status == Status.RUNNING
+        ]
         for attempt in range(_SAME_BEFORE_RANDOM + _SAME_BEFORE_END):
-            make = self._sampler if attempt < _SAME_BEFORE_RANDOM else SAMPLERS["random"]
-            self._mirror.sampler = make(derive_seed(self._seed, "ask", index, attempt))
-            proposal = self._draw(Origin.SAMPLED, 0)
-            if proposal.candidate.id not in known:
-                return proposal
+            guide = self._guide if attempt < _SAME_BEFORE_RANDOM else self._fallback
+            drawn = guide.draw(index, attempt, running)
+            if drawn.candidate.id not in known:
+                return Proposal(drawn, Origin.SAMPLED)
         return None
 
     def _sibling(self, known: Set[str]) -> Candidate | None:
@@ -146,46 +146,19 @@ class Proposer:
         for candidate in self._front:
             if candidate.id not in self._expanded:
                 for sibling in self._space.siblings(candidate):
-                    if sibling.id not in known:
+                    if sibling.id not in known and self._worth(sibling):
                         return sibling
                 self._expanded.add(candidate.id)
         return None
 
-    def _sync(self, entries: Sequence[Entry]) -> None:
+    def _tell(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             number = entry.trial.number
-            if number not in self._mirrored and entry.counts:
-                self._mirrored.add(number)
-                if entry.status == Status.COMPLETE and entry.feasible:
-                    candidate = self._space.candidate(entry.record.candidate)
-                    self._front.add(entry.trial.values, candidate)
-                if entry.trial.state != TrialState.FAIL:
-                    self._mirror.add_trial(self._filled(entry.trial))
-
-    def _filled(self, trial: FrozenTrial) -> FrozenTrial:
-        parameters, distributions = self._filling
-        filled = copy(trial)
-        filled.params = parameters | trial.params
-        filled.distributions = distributions | trial.distributions
-        return filled
-
-    def _fixed(self, candidate: Candidate, origin: Origin, deaths: int) -> Proposal:
-        self._mirror.sampler = SAMPLERS["random"](self._seed)
-        self._mirror.enqueue_trial(self._space.parameters(candidate))
-        return self._draw(origin, deaths, candidate)
-
-    def _draw(self, origin: Origin, deaths: int, candidate: Candidate | None = None) -> Proposal:
-        trial = self._mirror.ask()
-        drawn = self._space.suggest(trial)
-        frozen = self._mirror.get_trials(deepcopy=False)[trial.number]
-        self._mirror.tell(trial, state=TrialState.FAIL)
-        return Proposal(
-            candidate=candidate or drawn,
-            origin=origin,
-            deaths=deaths,
-            parameters=frozen.params,
-            distributions=frozen.distributions,
-            system_attrs={
-                key: value for key, value in frozen.system_attrs.items() if key != "fixed_params"
-            },
-        )
+            if number in self._told or not entry.counts:
+                continue
+            self._told.add(number)
+            if entry.status == Status.COMPLETE and entry.feasible:
+                candidate = self._space.candidate(entry.record.candidate)
+                self._front.add(entry.trial.values, candidate)
+            for guide in self._listeners:
+                guide.tell(entry)

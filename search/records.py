@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from parefront.objectives.measurement import Measurement
 
-FORMAT = 2
+FORMAT = 3
 """Version of everything parefront writes into a storage."""
 
 TRIAL_KEY = "parefront"
@@ -31,6 +31,8 @@ class Origin(enum.StrEnum):
 
     BASELINE = "baseline"
     ANCHOR = "anchor"
+    WARM = "warm"
+    """Known beforehand: the user's own, of an earlier study, or what sensitivity suggests."""
     SAMPLED = "sampled"
     SIBLING = "sibling"
     """Another way to go on from what was trained for a candidate on the front."""
@@ -43,6 +45,10 @@ class Status(enum.StrEnum):
     """Everything was measured."""
     INFEASIBLE = "infeasible"
     """It broke a bound before training, and was not trained."""
+    GATED = "gated"
+    """It could not have reached the front however well it had trained, and was not trained."""
+    EARLY_STOPPED = "early_stopped"
+    """Others were ahead of it in the middle of its training, which ended there."""
     FAILED = "failed"
     """It could not go on; the reason is recorded."""
     STOPPED = "stopped"
@@ -88,6 +94,23 @@ class Owner(_Record):
         return abs(started - self.started) < 1.0 and status != psutil.STATUS_ZOMBIE
 
 
+class Rung(_Record):
+    """What a trial was worth in the middle of its training.
+
+    Attributes:
+        share: Share of the training that was done, in (0, 1).
+        values: Objectives by name that were compared; accuracy is that of the module under
+            training, on the validation examples.
+        rivals: How many trials were at this rung before.
+        promoted: Whether training went on.
+    """
+
+    share: float
+    values: Mapping[str, float]
+    rivals: int
+    promoted: bool
+
+
 class TrialRecord(_Record):
     """Written when a trial is created.
 
@@ -117,6 +140,7 @@ class Outcome(_Record):
         artifact_sha256: Hash of the artifact in the store.
         achieved: What each stage really did, by stage name.
         seconds: Time spent by step: `"stages"`, `"train"`, `"build"`, `"measure"`.
+        rungs: What it was worth in the middle of its training, in order.
     """
 
     status: Status
@@ -126,6 +150,7 @@ class Outcome(_Record):
     artifact_sha256: str | None = None
     achieved: Mapping[str, Mapping[str, Any]] = {}
     seconds: Mapping[str, float] = {}
+    rungs: tuple[Rung, ...] = ()
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:
@@ -142,10 +167,12 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
 def state_of(outcome: Outcome) -> TrialState:
     """Optuna's state for an outcome.
 
-    What broke a bound before training is pruned: its constraints tell the sampler. What failed or
-    was interrupted tells it nothing.
+    What ended before everything was measured is pruned: its constraints and what was measured tell
+    the sampler. What failed or was interrupted tells it nothing.
     """
     return {
         Status.COMPLETE: TrialState.COMPLETE,
         Status.INFEASIBLE: TrialState.PRUNED,
+        Status.GATED: TrialState.PRUNED,
+        Status.EARLY_STOPPED: TrialState.PRUNED,
     }.get(outcome.status, TrialState.FAIL)

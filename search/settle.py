@@ -1,21 +1,22 @@
 """Measuring again where noise decides what is on the front.
 
-A candidate that another one beats by the estimates, but not beyond the intervals, stays on the
-front. Where the undecided interval is that of a timed objective, measuring both again with more
-effort settles it, one way or the other; the accuracy of a file on given examples does not change.
+Where the intervals of timed objectives leave open whether a candidate is on the front, measuring
+with more effort settles it, one way or the other; the accuracy of a file on given examples does not
+change. What is measured next is the candidate that is expected to settle most, for itself and for
+those it may beat.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from parefront.errors import TrialError
-from parefront.objectives.front import dominated
+from parefront.objectives.front_probability import settling_gain
 from parefront.objectives.latency import Latency
 from parefront.objectives.objective import Scene
 from parefront.objectives.throughput import Throughput
@@ -32,45 +33,37 @@ TIMED = (Latency, Throughput)
 """Objectives whose values get sharper with more effort; the others look five times, always."""
 
 
-def undecided(
-    frame: pd.DataFrame, objectives: Sequence[ObjectiveSummary], noisy: frozenset[str]
-) -> list[int]:
-    """Trials that are worth measuring again, those on the front first.
+def gains(
+    frame: pd.DataFrame, objectives: Sequence[ObjectiveSummary], noisy: Collection[str]
+) -> dict[int, float]:
+    """What measuring a trial again is expected to settle, on all targets together.
 
     Args:
         frame: The trials, with their fronts.
-        objectives: The objectives that make the front.
-        noisy: Names of those that give another value each time they are measured.
+        objectives: All that was measured.
+        noisy: Names of those that get sharper when they are measured again.
 
     Returns:
-        Numbers of the candidates that are on the front for want of precision alone, and of those
-        that beat them by the estimates.
+        By trial number, largest first, how much of the open questions about the fronts it would
+        settle (see `parefront.objectives.front_probability.settling_gain`). Trials that would
+        settle nothing are left out: where every probability is below 0.05 or above 0.95, all are.
     """
-    rows = frame[frame["feasible"].astype(bool)].reset_index(drop=True)
-    if rows.empty or not objectives:
-        return []
-    maximize = [each.maximize for each in objectives]
-    values, low, high = (
-        rows[[f"{each.column}{end}" for each in objectives]].to_numpy(dtype=float)
-        for end in ("", "_low", "_high")
-    )
-    sharp_low, sharp_high = low.copy(), high.copy()
-    for axis, each in enumerate(objectives):
-        if each.name in noisy:
-            sharp_low[:, axis] = sharp_high[:, axis] = values[:, axis]
-    now = dominated(values, low, high, maximize)
-    then = dominated(values, sharp_low, sharp_high, maximize)
-    doubtful = np.flatnonzero(~now & then)
-    signed = values * np.where(maximize, -1.0, 1.0)
-    rivals = {
-        int(rival)
-        for row in doubtful
-        for rival in np.flatnonzero(
-            (signed <= signed[row]).all(axis=1) & (signed < signed[row]).any(axis=1) & ~then
+    total = np.zeros(len(frame))
+    for target in dict.fromkeys((None, *(each.target for each in objectives))):
+        used = of_target(objectives, target)
+        end = f"_{target}" if target else ""
+        may = np.flatnonzero(frame[f"front_probability{end}"] > 0)
+        if not len(may) or not any(each.name in noisy for each in used):
+            continue
+        values, low, high = (
+            frame[[f"{each.column}{part}" for each in used]].to_numpy(dtype=float)[may]
+            for part in ("", "_low", "_high")
         )
-    }
-    chosen = [*doubtful.tolist(), *sorted(rivals - set(doubtful.tolist()))]
-    return [int(rows["trial"].iloc[row]) for row in chosen]
+        maximize = [each.maximize for each in used]
+        timed = [each.name in noisy for each in used]
+        total[may] += settling_gain(values, low, high, maximize, timed)
+    order = np.argsort(-total, kind="stable")
+    return {int(frame["trial"].iloc[row]): float(total[row]) for row in order if total[row] > 0}
 
 
 def settle(
@@ -83,10 +76,9 @@ def settle(
     stopped: Callable[[], bool],
     phase: Callable[[str], None],
 ) -> int:
-    """Measures undecided candidates again until all is settled or the time is spent.
+    """Measures candidates again until nothing is left to settle or the time is spent.
 
-    Each is measured again once, with the precision three times as fine; what is undecided then is
-    a tie.
+    Each is measured again once, with the precision three times as fine; what is open then is a tie.
 
     Args:
         opened: The study.
@@ -102,16 +94,17 @@ def settle(
     """
     began, count = time.monotonic(), 0
     timed = [m for m in pipeline.measures if m.goal.optimize and isinstance(m.objective, TIMED)]
-    noisy = frozenset(measure.name for measure in timed)
+    noisy = {measure.name for measure in timed}
     scenes = {name: _finer(scene) for name, scene in pipeline.scenes.items()}
     outcomes = {entry.trial.number: entry.outcome for entry in opened.ledger.entries()}
     skipped: set[int] = set()
     while not stopped() and time.monotonic() - began < seconds:
-        waiting = _waiting(frame(), objectives, noisy, opened.measured_again.keys() | skipped)
-        if waiting is None:
+        done = opened.measured_again.keys() | skipped
+        open_ = gains(frame(), objectives, noisy)
+        trial = next((each for each in open_ if each not in done), None)
+        if trial is None:
             break
-        trial = waiting
-        phase(f"measuring trial {trial} again: its place on the front is undecided")
+        phase(f"measuring trial {trial} again: what is on the front depends on it")
         outcome = outcomes.get(trial)
         skipped.add(trial)  # whatever comes of it, once is enough for this launch
         if outcome is None or outcome.artifact_sha256 is None:
@@ -124,20 +117,6 @@ def settle(
         opened.keep_again(trial, found)
         count += 1
     return count
-
-
-def _waiting(
-    frame: pd.DataFrame,
-    objectives: Sequence[ObjectiveSummary],
-    noisy: frozenset[str],
-    done: Set[int],
-) -> int | None:
-    """The next trial to measure again, on whatever target it is undecided."""
-    for target in dict.fromkeys((None, *(each.target for each in objectives))):
-        for trial in undecided(frame, of_target(objectives, target), noisy):
-            if trial not in done:
-                return trial
-    return None
 
 
 def _finer(scene: Scene) -> Scene:

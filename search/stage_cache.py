@@ -79,18 +79,15 @@ class StageCache:
 
     def get(self, key: str, form: Form) -> Cached | None:
         """The entry of a key, `None` if there is none that can be read."""
-        path = self._place(key)
+        found = self._read(key)
+        if found is None:
+            return None
+        achieved, payload = found
         try:
-            sealed = path.read_bytes()
-            if not hmac.compare_digest(sealed[:_SEAL], self._seal(key, sealed[_SEAL:])):
-                return None
-            achieved, payload = _unpacked(sealed[_SEAL:])
-            model = _loaded(payload, form)
-            os.utime(path)
+            return Cached(_loaded(payload, form), achieved)
         except (OSError, ValueError, EOFError, DecodeError, AttributeError, ImportError, TypeError,
                 LookupError, pickle.UnpicklingError, RuntimeError):  # fmt: skip
             return None  # such as a class that has moved; the stage runs again
-        return Cached(model, achieved)
 
     def put(self, key: str, made: Cached, seconds: float) -> None:
         """Keeps what a stage made; what cannot be kept is left out.
@@ -102,10 +99,36 @@ class StageCache:
         """
         try:
             payload = _dumped(made.model)
-            facts = {"achieved": made.achieved, "seconds": seconds, "format": _FORMAT}
-            head = json.dumps(facts).encode()
         except (pickle.PicklingError, AttributeError, TypeError, ValueError, RuntimeError):
             return  # such as a module of a class that was defined inside a function
+        self._write(key, made.achieved, payload, seconds)
+
+    def facts(self, key: str) -> Mapping[str, Any]:
+        """The facts of a key, empty if there are none that can be read."""
+        found = self._read(key)
+        return found[0] if found is not None else {}
+
+    def put_facts(self, key: str, facts: Mapping[str, Any], seconds: float) -> None:
+        """Keeps JSON-able facts that took so many seconds to find."""
+        self._write(key, facts, b"", seconds)
+
+    def _read(self, key: str) -> tuple[Mapping[str, Any], bytes] | None:
+        path = self._place(key)
+        try:
+            sealed = path.read_bytes()
+            if not hmac.compare_digest(sealed[:_SEAL], self._seal(key, sealed[_SEAL:])):
+                return None
+            found = _unpacked(sealed[_SEAL:])
+            os.utime(path)
+        except (OSError, ValueError, LookupError):
+            return None
+        return found
+
+    def _write(self, key: str, facts: Mapping[str, Any], payload: bytes, seconds: float) -> None:
+        try:
+            head = json.dumps({"achieved": facts, "seconds": seconds, "format": _FORMAT}).encode()
+        except (TypeError, ValueError):
+            return
         content = len(head).to_bytes(8, "big") + head + payload
         place = self._place(key)
         try:

@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
-from parefront.errors import StorageError, StudyNotFoundError, TaskError, UsageError
+from parefront.errors import StorageError, StudyNotFoundError, UsageError
 from parefront.objectives.objective import Bound
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
-from parefront.search.budget import Budget
-from parefront.search.export import export
-from parefront.search.finals import build_finals, finals_frame
-from parefront.search.frame import trials_frame
+from parefront.search.builder import Builder
+from parefront.search.finals import build_finals
+from parefront.search.guidance import guidance
 from parefront.search.launch import Loop, Progress, Silent, Stop
-from parefront.search.loading import load_function, load_task
-from parefront.search.opened import OpenedStudy, directions, measures_of
-from parefront.search.picks import pick
-from parefront.search.pipeline import Builder, Interrupted, Pipeline, traits
+from parefront.search.loading import load_function
+from parefront.search.opened import OpenedStudy
+from parefront.search.pipeline import Interrupted, Pipeline
 from parefront.search.preparation import prepared_pipeline
-from parefront.search.proposer import Proposer
+from parefront.search.scenes import traits
 from parefront.search.settle import settle
 from parefront.search.stage_cache import StageCache
 from parefront.search.storage import default_url, home_of
-from parefront.search.store import ArtifactStore
+from parefront.search.stored_study import OBJECT, StoredStudy, summaries
 from parefront.search.study_file import StudyFile
-from parefront.search.study_record import StudyRecord
-from parefront.search.summary import ObjectiveSummary, Summary
 from parefront.search.task import Task, prepare
+from parefront.search.warm_start import own_candidates
 from parefront.spaces.space import Candidate, Space
 from parefront.spaces.stage import TargetTraits
 
-_OBJECT = "(a Python object)"
-"""Stands for the name of a task that was passed as a Python object."""
-_LIBRARIES = ("parefront", "torch", "onnx", "onnxruntime", "optuna", "torch-pruning", "numpy")
 
-
-class Study:
+class Study(StoredStudy):
     """A search over compressed models, kept in a storage under its name.
 
     Nothing is read or written before `optimize` or a result is asked for. Making a study again
@@ -57,7 +47,15 @@ class Study:
             the front is undecided.
         cache_mb: Megabytes of what stages made that are kept and used again, 0 for none.
         seed: Seed of everything random.
-        sampler: What proposes candidates.
+        sampler: What proposes candidates; `"auto"` picks one and says why.
+        siblings: Whether what was trained for a candidate on the front is tried with every other
+            way to go on.
+        gate: Whether a candidate is left untrained that could not reach the front.
+        early_stop: Whether training stops half-way where others are ahead.
+        no_gain: Share of hypervolume below which the rest of the budget is not spent, 0 for never.
+        warm_start: Earlier studies to learn from, as `"name"` or `"name@URL"`.
+        sensitivity: Whether each stage is tried by itself without training first.
+        start: Candidates of your own to try first, as configs by stage.
         objectives: Names of what is measured, with goals such as
             `{"size": {"at_most": 1e6}, "memory": {"optimize": False}}`; accuracy, latency and
             size by default.
@@ -84,7 +82,14 @@ class Study:
         settle: float | str = 15.0,
         cache_mb: int = 2000,
         seed: int = 0,
-        sampler: str = "tpe",
+        sampler: str = "screening",
+        siblings: bool = True,
+        gate: bool = True,
+        early_stop: bool = True,
+        no_gain: float = 0.0,
+        warm_start: Sequence[str] = (),
+        sensitivity: bool = False,
+        start: Sequence[Mapping[str, Mapping[str, Any]]] = (),
         objectives: Sequence[str] | Mapping[str, Bound | Mapping[str, Any]] | None = None,
         target: Target | Mapping[str, Any] | None = None,
         targets: Mapping[str, Target | Mapping[str, Any]] | None = None,
@@ -94,14 +99,21 @@ class Study:
         content: dict[str, Any] = {
             "study": {
                 "name": name,
-                "task": task if isinstance(task, str) else _OBJECT,
+                "task": task if isinstance(task, str) else OBJECT,
                 "trials": trials,
                 "time": time,
                 "settle": settle,
                 "cache_mb": cache_mb,
                 "seed": seed,
                 "sampler": sampler,
-            }
+                "siblings": siblings,
+                "gate": gate,
+                "early_stop": early_stop,
+                "no_gain": no_gain,
+                "warm_start": tuple(warm_start),
+                "sensitivity": sensitivity,
+            },
+            "start": [{stage: dict(config) for stage, config in one.items()} for one in start],
         }
         if objectives is not None:
             named = (
@@ -157,38 +169,9 @@ class Study:
     def _set(
         self, settings: StudyFile, task: Task | None, base: Path | None, storage: str | None
     ) -> None:
-        self.settings = settings
-        self.storage = storage or default_url()
+        super()._set(settings, task, base, storage)
         self.ended: str | None = None
-        self._task = task
-        self._base = base
         self._stop = Stop()
-        self._opened: OpenedStudy | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the study in its storage."""
-        return self.settings.study.name
-
-    @property
-    def store(self) -> ArtifactStore:
-        """Where the artifacts of the study are."""
-        return ArtifactStore(home_of(self.storage) / "artifacts")
-
-    def task(self) -> Task:
-        """The task, imported if it was named.
-
-        Raises:
-            TaskError: If it cannot be imported, or was given as an object in another program.
-        """
-        if self._task is not None:
-            return self._task
-        if self._base is None or self.settings.study.task == _OBJECT:
-            raise TaskError(
-                f"the task of study '{self.name}' was given as a Python object, which only the "
-                "program that made it has; go on there, or name the task as path/to/file.py:name"
-            )
-        return load_task(self.settings.study.task, self._base)
 
     def optimize(
         self,
@@ -214,6 +197,7 @@ class Study:
         """
         progress = progress or Silent()
         settings, seed = self.settings, self.settings.study.seed
+        budget = self.budget(trials, time)
         progress.phase("checking the task")
         task = prepare(self.task(), seed=seed)
         for finalist in settings.target.finalists:
@@ -231,6 +215,7 @@ class Study:
         if not space.stages:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             raise UsageError(f"no stage has anything to do in this model ({reasons})")
+        own_candidates(settings.start, space, left_out)  # refused before anything is trained
         lock = self._lock(home)
         with lock:
             opened = OpenedStudy.begin(
@@ -258,19 +243,29 @@ class Study:
                     progress=progress,
                     tick=self._tick,
                 )
+                lead = guidance(
+                    opened,
+                    pipeline,
+                    settings,
+                    budget,
+                    url=self.storage,
+                    progress=progress,
+                    tick=self._tick,
+                )
             except Interrupted:
                 self.ended = "it was stopped"
                 return self
-        chosen = list(directions(opened.record).values())
         self.ended = Loop(
             ledger=opened.ledger,
-            proposer=Proposer(space, settings.study.sampler, chosen, seed),
+            proposer=lead.proposer,
             evaluate=pipeline.evaluate,
-            budget=self.budget(trials, time),
+            checks=lead.checks,
+            budget=budget,
             lock=lock,
             stop=self._stop,
             progress=progress,
             trial_seconds=settings.study.trial_time,
+            no_gain=lead.no_gain,
         ).run()
         try:
             with self._lock(home, "after").acquire(timeout=0):
@@ -292,7 +287,7 @@ class Study:
             opened,
             pipeline,
             self.frame,
-            _summaries(opened.record),
+            summaries(opened.record),
             seconds=self.settings.study.settle,
             stopped=lambda: self._stop.requested,
             phase=progress.phase,
@@ -306,13 +301,6 @@ class Study:
             phase=progress.phase,
         )
 
-    def budget(self, trials: int | None = None, time: float | None = None) -> Budget:
-        """What the study may spend, with limits that take the place of its own."""
-        return Budget(
-            trials if trials is not None else self.settings.study.trials,
-            time if time is not None else self.settings.study.time,
-        )
-
     def stop(self, *, now: bool = False) -> None:
         """Ends a search that another thread or a signal handler sees running.
 
@@ -320,97 +308,6 @@ class Study:
             now: Gives up the trial under way; its candidate is tried again by the next launch.
         """
         self._stop.request(now=now)
-
-    def frame(self) -> pd.DataFrame:
-        """One row a trial; see `parefront.search.frame.trials_frame` for the columns.
-
-        Raises:
-            StudyNotFoundError: If the study was never launched.
-        """
-        opened = self.opened()
-        return trials_frame(opened.entries(), _summaries(opened.record))
-
-    def front(self, target: str | None = None) -> pd.DataFrame:
-        """The rows of `frame` that nothing beats on a target, best accuracy first.
-
-        Args:
-            target: Name of a further target, `None` for the main one.
-
-        Raises:
-            UsageError: If the study has no such target.
-        """
-        known = self.opened().record.settings.targets
-        if target is not None and target not in known:
-            raise UsageError(
-                f"study '{self.name}' has no further target '{target}'; it has "
-                f"{', '.join(known) or 'none'}"
-            )
-        frame = self.frame()
-        end = f"_{target}" if target else ""
-        ascending = not self.summary().accuracy.maximize
-        return frame[frame[f"on_front{end}"]].sort_values(
-            ["accuracy", f"latency_ms{end}"], ascending=[ascending, True], ignore_index=True
-        )
-
-    def finals(self) -> pd.DataFrame:
-        """The finalists on further runtimes; see `parefront.search.finals.finals_frame`."""
-        return finals_frame(self.opened())
-
-    def pick(self, wanted: str, target: str | None = None) -> pd.Series[Any]:
-        """One row of a front.
-
-        Args:
-            wanted: `"knee"`, or bounds such as `"latency_ms<=0.5 and size_kb<=200"`.
-            target: Name of the further target whose front it is, `None` for the main one.
-
-        Raises:
-            PickError: If nothing matches.
-        """
-        return pick(self.front(target), wanted, _summaries(self.opened().record), target)
-
-    def export(self, trial: int, directory: str | Path) -> Path:
-        """Writes the bundle of a trial; see `parefront.search.export.export`.
-
-        Args:
-            trial: Number of a trial that was measured.
-            directory: New or empty folder.
-
-        Returns:
-            The folder.
-
-        Raises:
-            BundleError: If the artifact is not what was measured.
-        """
-        return export(self, trial, Path(directory))
-
-    def summary(self) -> Summary:
-        """The study without its trials."""
-        opened = self.opened()
-        record, baseline = opened.record, opened.baseline
-        measured = [entry for entry in opened.ledger.entries() if entry.is_baseline]
-        return Summary(
-            study=self.name,
-            objectives=_summaries(record),
-            targets=tuple(record.settings.targets),
-            baseline=measured[0].trial.number if measured else None,
-            seed=record.settings.study.seed,
-            budget=str(self.budget()),
-            protocol=record.settings.target.describe(),
-            fingerprint=baseline.fingerprint if baseline else {},
-            versions={library: version(library) for library in _LIBRARIES},
-            stages_left_out=record.left_out,
-            generated=datetime.now().astimezone(),
-        )
-
-    def opened(self) -> OpenedStudy:
-        """The study in its storage.
-
-        Raises:
-            StudyNotFoundError: If the study was never launched.
-        """
-        if self._opened is None:
-            self._opened = OpenedStudy.find(self.name, self.storage)
-        return self._opened
 
     def _known_traits(self) -> TargetTraits | None:
         """What the stages knew of the target when the study began, if it has begun."""
@@ -436,22 +333,3 @@ class Study:
             raise StorageError(f"cannot write to {home}: {error}") from error
         name = f"{self.name}.lock" + (f".{what}" if what else "")
         return FileLock(home / "locks" / name)
-
-
-def _summaries(record: StudyRecord) -> tuple[ObjectiveSummary, ...]:
-    """How to read the columns of a study."""
-    return tuple(
-        ObjectiveSummary(
-            name=measure.name,
-            column=measure.column,
-            unit=measure.objective.unit,
-            direction=measure.direction(record.metric_direction),
-            label=record.metric if measure.name == "accuracy" else measure.name.replace("_", " "),
-            bound=Bound(at_least=measure.goal.at_least, at_most=measure.goal.at_most),
-            optimized=measure.goal.optimize,
-            log=measure.objective.log,
-            target=measure.target,
-            on_device=measure.objective.on_device,
-        )
-        for measure in measures_of(record)
-    )

@@ -19,6 +19,11 @@ from parefront.search.goal import Goal
 from parefront.search.measures import measures
 from parefront.search.samplers.catalog import SAMPLERS
 
+SCREENING = "screening"
+AUTO = "auto"
+NAMES = [SCREENING, *SAMPLERS, AUTO]
+"""All that `sampler` may say."""
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 
@@ -89,14 +94,48 @@ class StudySection(_Section):
     )
     seed: int = Field(default=0, ge=0, description="Seed of everything random.")
     sampler: str = Field(
-        default="tpe", description=f"What proposes candidates: {', '.join(SAMPLERS)}."
+        default=SCREENING,
+        description=f"What proposes candidates: {', '.join(NAMES)}. '{AUTO}' picks one by the size "
+        "of the space, the budget and the cost of a trial, and says why.",
+    )
+    siblings: bool = Field(
+        default=True,
+        description="Whether what was trained for a candidate on the front is tried with every "
+        "other way to go on, which trains nothing.",
+    )
+    gate: bool = Field(
+        default=True,
+        description="Whether a candidate is left untrained that could not reach the front even "
+        "with the best accuracy to expect.",
+    )
+    early_stop: bool = Field(
+        default=True,
+        description="Whether training stops half-way where others are ahead in accuracy, latency "
+        "and size together.",
+    )
+    no_gain: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="The search ends when the rest of the budget is expected to add less than this "
+        "share to the front's hypervolume, such as 0.01; 0 for never.",
+    )
+    warm_start: tuple[str, ...] = Field(
+        default=(),
+        description="Earlier studies to learn from, of the same task or another one, on any "
+        'device: names in the same storage, or "name@URL" in another.',
+    )
+    sensitivity: bool = Field(
+        default=False,
+        description="Whether each stage is tried by itself without training first, to begin with "
+        "what costs little accuracy.",
     )
 
     @field_validator("sampler")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in SAMPLERS:
-            raise ValueError(f"there is no such sampler{_hint(name, list(SAMPLERS))}")
+        if name not in NAMES:
+            raise ValueError(f"there is no such sampler{_hint(name, NAMES)}")
         return name
 
 
@@ -125,6 +164,11 @@ class StudyFile(_Section):
         default=None,
         description="Stages to search over, each with ranges and choices; leave the section out "
         "for every stage that fits the model.",
+    )
+
+    start: tuple[dict[str, dict[str, Any]], ...] = Field(
+        default=(),
+        description="Candidates of your own to try first: [[start]] tables of a config a stage.",
     )
 
     @property

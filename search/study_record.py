@@ -18,6 +18,9 @@ STUDY_KEY = "parefront"
 BASELINE_KEY = "parefront:baseline"
 AGAIN_KEY = "parefront:again:"
 """Followed by a trial's number."""
+SAMPLER_KEY = "parefront:sampler"
+WARM_KEY = "parefront:warm"
+SENSITIVITY_KEY = "parefront:sensitivity"
 FINAL_KEY = "parefront:final:"
 """Followed by a runtime, and for a candidate by its trial's number."""
 
@@ -82,10 +85,12 @@ class BaselineRecord(Calibration):
 
     Attributes:
         artifact_sha256: Hash of the baseline's artifact in the store.
+        key: What the making of every candidate depends on; empty where some of it cannot be told.
         further: Calibrations on the further targets, by name.
     """
 
     artifact_sha256: str
+    key: str = ""
     further: Mapping[str, Calibration] = {}
 
     def on(self, target: str | None) -> Calibration:
@@ -133,9 +138,10 @@ def _comparable(settings: StudyFile) -> dict[str, object]:
     found = settings.model_dump(mode="json")
     study = found.pop("study")
     found["target"].pop("finalists")  # they come after the search, at any time
+    found.pop("start")  # a further candidate of the user's is welcome at any time too
     return {
         "[study] task": study["task"],
         "[study] seed": study["seed"],
-        "[study] sampler": study["sampler"],
+        **{f"[study] {key}": study[key] for key in ("sampler", "sensitivity")},
         **{f"[{section}]": value for section, value in found.items()},
     }

@@ -20,8 +20,8 @@ from parefront.search.bundle import agree, check_checksums, read_check, read_jso
 from parefront.search.data import Split
 from parefront.search.export import checked_task
 from parefront.search.opened import measures_of
-from parefront.search.pipeline import SCORING_BATCH, scene
 from parefront.search.remeasure import remeasured
+from parefront.search.scenes import SCORING_BATCH, scene
 from parefront.search.study import Study
 
 REPLAY_TOLERANCE = 0.02

@@ -176,7 +176,7 @@ class Space:
             for config in stage.anchors()
         ]
         wanted.append(first)
-        return list(dict.fromkeys(self._completed(configs) for configs in wanted))
+        return list(dict.fromkeys(self.completed(configs) for configs in wanted))
 
     def siblings(self, candidate: Candidate) -> list[Candidate]:
         """What is nearly free once a candidate has been trained.
@@ -202,7 +202,13 @@ class Space:
             ]
         return [each for each in found if each != candidate]
 
-    def _completed(self, wanted: Mapping[str, StageConfig]) -> Candidate:
+    def completed(self, wanted: Mapping[str, StageConfig]) -> Candidate:
+        """The candidate of some configs, with what they make necessary.
+
+        Args:
+            wanted: Configs by stage name, of stages of this space. A stage that must be on beside
+                them and is not among them has its first anchor.
+        """
         on: dict[str, StageConfig] = {}
         for stage in self.stages:
             if stage.name in wanted:

@@ -88,6 +88,9 @@ class StageContext:
         seed: Seed of everything random in this stage.
         input_names: Names of the inputs in an exported file, one for each of `example`.
         tick: Called between short steps of work; raises when the trial must end.
+        rungs: Shares of a training, ascending in (0, 1), at which a dear stage reports.
+        report: Called with such a share and the module in evaluation mode when it is reached;
+            raises when the training is not worth going on with. It may not change the module.
     """
 
     example: Inputs
@@ -98,6 +101,8 @@ class StageContext:
     seed: int
     input_names: tuple[str, ...]
     tick: Callable[[], None] = lambda: None
+    rungs: tuple[float, ...] = ()
+    report: Callable[[float, nn.Module], None] = lambda share, module: None  # noqa: ARG005
 
 
 C = TypeVar("C", bound=StageConfig)
@@ -182,6 +187,10 @@ class Stage(ABC, Generic[C, M]):
             StageError: If the stage cannot be applied to this model.
             TrainingError: If training diverges.
         """
+
+    def passes(self, config: C) -> float:  # noqa: ARG002
+        """How often the stage passes over the training examples: what it costs, 0 if not dear."""
+        return 0.0
 
     def required(self, earlier: Sequence[type[Stage[Any, Any]]]) -> bool:  # noqa: ARG002
         """Whether the stage must be on when the stages `earlier` are on."""

@@ -11,15 +11,18 @@ import plotly.graph_objects as go
 from parefront.dashboards.figures.style import (
     BASELINE,
     FRONT,
+    FRONT_NAMES,
     MANY,
     OTHER,
+    UNSURE,
     axis,
     base_figure,
     front_view,
     hover_texts,
     wants_log,
 )
-from parefront.dashboards.frame import Bools, evenly, flags, measured_rows, numbers
+from parefront.dashboards.frame import Bools, evenly, measured_rows, numbers
+from parefront.dashboards.probability import ON_FRONT, kinds
 from parefront.search.summary import ObjectiveSummary, Summary
 
 
@@ -30,8 +33,9 @@ class Scatter3dData:
     Attributes:
         objectives: Objectives on the x, y and z axis.
         points: One row a measured trial with columns `trial`, `x`, `y`, `z` and `kind`
-            (`"baseline"`, `"front"`, `"other"`). Of the others, those not far worse in z than the
-            front, and at most `MANY` of them, evenly taken.
+            (`"baseline"`, `"certain"`, `"front"` and `"possible"` as in
+            `parefront.dashboards.probability.kinds`, `"other"`). Of the others, those not far
+            worse in z than the front, and at most `MANY` of them, evenly taken.
         log: Whether each axis is logarithmic.
         left_out: How many of the others are not shown.
     """
@@ -51,7 +55,7 @@ def scatter3d_data(
     points = pd.DataFrame({"trial": trials["trial"].to_numpy(dtype=int)})
     for key, objective in zip("xyz", objectives, strict=True):
         points[key] = numbers(trials, objective.column)
-    points["kind"] = np.where(flags(trials, "on_front"), "front", "other")
+    points["kind"] = kinds(trials).replace("outside", "other").to_numpy()
     points.loc[points["trial"] == summary.baseline, "kind"] = "baseline"
     measured = measured_rows(trials, objectives)
     points = points.iloc[measured]
@@ -71,7 +75,7 @@ def _near_front(points: pd.DataFrame, trials: pd.DataFrame, z: ObjectiveSummary)
     """Which points are not far worse in z than the front and the baseline."""
     values = numbers(points, "z")
     low, high = (numbers(trials, f"{z.column}_{end}") for end in ("low", "high"))
-    kept = points["kind"].isin(["front", "baseline"]).to_numpy(dtype=bool)
+    kept = points["kind"].isin([*ON_FRONT, "baseline"]).to_numpy(dtype=bool)
     view = front_view(values, low, high, kept, maximize=z.maximize)
     if view is None:
         return np.ones(len(points), dtype=bool)
@@ -87,9 +91,12 @@ def draw_scatter3d(data: Scatter3dData, trials: pd.DataFrame, summary: Summary) 
         summary: The study.
     """
     figure = base_figure(470)
+    front = {"color": FRONT, "opacity": 0.95, "size": 5.5}
     looks = {
         "other": ("not on the front", {"color": OTHER, "opacity": 0.45, "size": 3}),
-        "front": ("front", {"color": FRONT, "opacity": 0.95, "size": 5.5}),
+        "possible": (FRONT_NAMES["possible"], {**front, "symbol": "circle-open"}),
+        "front": (FRONT_NAMES["front"], {**front, "color": UNSURE}),
+        "certain": (FRONT_NAMES["certain"], front),
         "baseline": ("baseline", {"color": BASELINE, "size": 7, "symbol": "diamond"}),
     }
     for kind, (name, marker) in looks.items():

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from parefront.dashboards.figures.ticks import linear_ticks, log_ticks
 from parefront.dashboards.frame import Bools, Floats, rows
+from parefront.dashboards.probability import front_words
 from parefront.dashboards.words import (
     axis_text,
     measured_text,
@@ -24,6 +25,10 @@ from parefront.search.summary import ObjectiveSummary, Summary
 
 # Mid tones, at least 3:1 against white and against near-black.
 FRONT = "#2b7de0"
+UNSURE = "#9cc3f0"
+"""The front where it is not certain: lighter, with an edge of its colour."""
+FRONT_NAMES = {"certain": "front", "front": "uncertain", "possible": "possible"}
+"""What the legend calls the kinds of points that are on the front or may be."""
 BASELINE = "#d9780f"
 KNEE = "#c2449f"
 OTHER = "#8a94a6"
@@ -59,6 +64,8 @@ def hover_texts(trials: pd.DataFrame, summary: Summary) -> list[str]:
             )
         if not row["feasible"]:
             lines.append("outside the bounds")
+        elif chance := front_words(row):
+            lines.append(chance)
         for text in stage_texts(row["candidate"]) or ["unchanged model"]:
             lines += [quoted(line) for line in wrap(text, _HOVER_WIDTH)]
         texts.append("<br>".join(lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,11 @@ import plotly.graph_objects as go
 from parefront.dashboards.figures.style import (
     BASELINE,
     FRONT,
+    FRONT_NAMES,
     KNEE,
     MANY,
     OTHER,
+    UNSURE,
     axis,
     base_figure,
     diameters,
@@ -23,6 +26,7 @@ from parefront.dashboards.figures.style import (
 )
 from parefront.dashboards.frame import Floats, flags, numbers
 from parefront.dashboards.picks import knee_trial
+from parefront.dashboards.probability import ON_FRONT, kinds
 from parefront.objectives.front import dominated
 from parefront.search.summary import ObjectiveSummary, Summary
 
@@ -39,7 +43,7 @@ class TradeoffData:
         y: Objective on the vertical axis.
         size: Objective that markers grow with, `None` for markers of one size.
         points: One row a measured trial with columns `trial`, `x`, `x_low`, `x_high`, `y`,
-            `y_low`, `y_high`, `kind` (`"front"`, `"other"` or `"outside"` the bounds), `baseline`
+            `y_low`, `y_high`, `kind` (see `parefront.dashboards.probability.kinds`), `baseline`
             and `knee` (booleans) and `diameter` in pixels.
         outline: `(k, 2)` corners of the front's edge in these two objectives, ascending in x.
         log_x: Whether the horizontal axis is logarithmic.
@@ -72,9 +76,8 @@ def tradeoff_data(
         columns[key] = numbers(trials, objective.column)
         columns[f"{key}_low"] = numbers(trials, f"{objective.column}_low")
         columns[f"{key}_high"] = numbers(trials, f"{objective.column}_high")
-    on_front, feasible = flags(trials, "on_front"), flags(trials, "feasible")
     points = pd.DataFrame(columns)
-    points["kind"] = np.where(on_front, "front", np.where(feasible, "other", "outside"))
+    points["kind"] = kinds(trials).to_numpy()
     points["baseline"] = points["trial"] == (-1 if summary.baseline is None else summary.baseline)
     points["knee"] = points["trial"] == knee_trial(trials, summary)
     sizes = np.full(len(trials), np.nan) if size is None else numbers(trials, size.column)
@@ -87,7 +90,7 @@ def tradeoff_data(
         y=y,
         size=size,
         points=points,
-        outline=front_outline(points[points["kind"] == "front"], x, y),
+        outline=front_outline(points[points["kind"].isin(ON_FRONT)], x, y),
         log_x=wants_log(points["x"].to_numpy(dtype=float), x),
         log_y=log_y,
         view=view,
@@ -97,7 +100,7 @@ def tradeoff_data(
 
 def _view(points: pd.DataFrame, y: ObjectiveSummary) -> tuple[float, float] | None:
     values, low, high = (numbers(points, key) for key in ("y", "y_low", "y_high"))
-    kept = (points["kind"] == "front").to_numpy() | flags(points, "baseline")
+    kept = points["kind"].isin(ON_FRONT).to_numpy(dtype=bool) | flags(points, "baseline")
     return front_view(values, low, high, kept, maximize=y.maximize)
 
 
@@ -141,8 +144,13 @@ def draw_tradeoff(data: TradeoffData, trials: pd.DataFrame, summary: Summary) ->
             hoverinfo="skip",
             showlegend=False,
         )
-    front = plain[plain["kind"] == "front"]
-    _add_measured(figure, front, "front", {"color": FRONT, "symbol": "circle"}, trials, summary)
+    for kind, marker in (
+        ("possible", {"color": FRONT, "symbol": "circle-open"}),
+        ("front", {"color": UNSURE, "symbol": "circle"}),
+        ("certain", {"color": FRONT, "symbol": "circle"}),
+    ):
+        of_kind = plain[plain["kind"] == kind]
+        _add_measured(figure, of_kind, FRONT_NAMES[kind], marker, trials, summary)
     star = {"color": BASELINE, "symbol": "star"}
     baseline = points[points["baseline"]].assign(diameter=_STAR)
     _add_measured(figure, baseline, "baseline", star, trials, summary)
@@ -195,7 +203,7 @@ def _add_measured(
     trials: pd.DataFrame,
     summary: Summary,
 ) -> None:
-    """Adds points that matter, with their intervals."""
+    """Adds points that matter, those of the front and the baseline with their intervals."""
     if len(points) == 0:
         return
     bars = {
@@ -204,11 +212,12 @@ def _add_measured(
             "symmetric": False,
             "array": points[f"{key}_high"] - points[key],
             "arrayminus": points[key] - points[f"{key}_low"],
-            "color": marker["color"],
+            "color": FRONT if marker["color"] == UNSURE else marker["color"],
             "thickness": 1,
             "width": 0,
         }
         for key in ("x", "y")
+        if name != FRONT_NAMES["possible"]
     }
     figure.add_scatter(
         x=points["x"],
@@ -219,12 +228,19 @@ def _add_measured(
             **marker,
             "size": points["diameter"],
             "opacity": 0.85,
-            "line": {"width": 1, "color": "rgba(255,255,255,0.8)"},
+            "line": _edge(marker),
         },
         hovertext=_texts(points, trials, summary),
         hovertemplate="%{hovertext}<extra></extra>",
         **bars,
     )
+
+
+def _edge(marker: dict[str, str]) -> dict[str, Any]:
+    if marker["symbol"].endswith("open"):
+        return {"width": 1.4}
+    color = FRONT if marker["color"] == UNSURE else "rgba(255,255,255,0.8)"
+    return {"width": 1, "color": color}
 
 
 def _add_knee(figure: go.Figure, points: pd.DataFrame) -> None:

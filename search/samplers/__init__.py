@@ -1,1 +1,11 @@
-"""Samplers: what proposes candidates, one file each."""
+"""Samplers: what proposes candidates, one file or folder each."""
+
+from parefront.search.samplers.screening import (
+    PARTIAL_KEY,
+    Outlook,
+    ScreeningSampler,
+    Told,
+    observed,
+)
+
+__all__ = ["PARTIAL_KEY", "Outlook", "ScreeningSampler", "Told", "observed"]

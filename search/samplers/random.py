@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import optuna
 
+from parefront.search.samplers.kind import SamplerKind
+
 
 def random(seed: int) -> optuna.samplers.BaseSampler:
     """Optuna's random sampler.
@@ -12,3 +14,6 @@ def random(seed: int) -> optuna.samplers.BaseSampler:
         seed: Seed of its random numbers.
     """
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+RANDOM = SamplerKind(random, most_trials=0)

@@ -198,7 +198,10 @@ class RecoveryTraining(Stage[RecoveryConfig, nn.Module]):
     def apply(
         self, model: nn.Module, config: RecoveryConfig, context: StageContext
     ) -> Applied[nn.Module]:
-        """Trains a copy of the model.
+        """Trains a copy of the model, and reports at the context's rungs.
+
+        What `StageContext.report` raises ends the training. What is trained, and `achieved`, do
+        not depend on the rungs.
 
         Raises:
             StageError: If soft targets are asked for and there is no teacher.
@@ -215,8 +218,14 @@ class RecoveryTraining(Stage[RecoveryConfig, nn.Module]):
             batch_size=config.batch_size,
             seed=context.seed,
             tick=context.tick,
+            rungs=context.rungs,
+            report=context.report,
         )
         return Applied(student, asdict(log))
+
+    def passes(self, config: RecoveryConfig) -> float:
+        """Its epochs."""
+        return float(config.epochs)
 
     def required(self, earlier: Sequence[type[Stage[Any, Any]]]) -> bool:
         """A module that another stage has damaged is always trained again."""

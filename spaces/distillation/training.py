@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -65,13 +66,16 @@ def train(
     batch_size: int,
     seed: int,
     tick: Callable[[], None],
+    rungs: Sequence[float] = (),
+    report: Callable[[float, nn.Module], None] = lambda share, module: None,  # noqa: ARG005
 ) -> TrainingLog:
     """Trains a module in place with Adam and leaves it in evaluation mode.
 
     Parameters that need no gradient stay as they are; a parameter that several layers share is
     updated once. The seed alone decides the order of the examples and everything the module
     draws from torch's generator, whose state outside is left as it was. A last batch of a single
-    example is left out, because batch normalisation cannot train on it.
+    example is left out, because batch normalisation cannot train on it. What is trained does not
+    depend on whether anything is reported on the way.
 
     Args:
         module: Module to train; on return, even by an error, it is in evaluation mode.
@@ -82,8 +86,14 @@ def train(
         batch_size: Examples in a batch.
         seed: Seed of everything random, not negative.
         tick: Called after each batch; what it raises ends the training.
+        rungs: Shares of all steps, ascending in (0, 1), at which `report` is called. Of shares that
+            so short a training reaches in one step the last counts, and none in its last step.
+        report: Called with a share and the module, in evaluation mode and without gradients,
+            after the step that reaches the share; what it raises ends the training. It may not
+            change the module's parameters.
 
     Raises:
+        ValueError: If the rungs are not ascending in (0, 1).
         TrainingError: If there is nothing to train or to train on, or if the loss or its
             gradient stops being finite.
     """
@@ -95,6 +105,7 @@ def train(
     if in_epoch == 0:
         raise TrainingError("expected training examples, got none")
     steps = epochs * in_epoch
+    due = _steps_of(rungs, steps)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     orders = np.random.SeedSequence(seed).generate_state(epochs).tolist()
     step, mean = 0, math.nan
@@ -122,8 +133,43 @@ def train(
                     optimizer.step()
                     total += value.item()
                     tick()
+                    if step in due:
+                        with _looked_at(module):
+                            report(due[step], module)
                 mean = total / in_epoch
         finally:
             optimizer.zero_grad()
             module.eval()
     return TrainingLog(epochs, step, mean)
+
+
+def _steps_of(rungs: Sequence[float], steps: int) -> dict[int, float]:
+    """The rungs by the number of steps that reach them."""
+    if any(not low < high for low, high in pairwise((0.0, *rungs, 1.0))):
+        raise ValueError(f"expected rungs ascending in (0, 1), got {tuple(rungs)}")
+    # A product such as 100 * 0.07 is larger than 7 by its rounding, and 7 steps are meant.
+    due = {math.ceil(share * steps - 1e-9): share for share in rungs}
+    due.pop(steps, None)
+    return due
+
+
+@contextmanager
+def _looked_at(module: nn.Module) -> Iterator[None]:
+    """A pause of the training: evaluation mode, no gradients, and everything random as it was.
+
+    Each part returns to the mode it was in, and each buffer to its values, since a module's
+    `forward` may count or average in evaluation mode as well.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    module.eval()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            yield
+    finally:
+        module.train()
+        for part, mode in modes:
+            part.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

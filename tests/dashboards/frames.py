@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from parefront.objectives.front import dominated
+from parefront.objectives.front_probability import probability_on_front
 from parefront.objectives.measurement import Direction
 from parefront.objectives.objective import Bound
 from parefront.search.summary import ObjectiveSummary, Summary
@@ -20,7 +21,7 @@ MAXIMIZE = [True, False, False]
 COLUMNS = [
     *("trial", "state", "reason", "origin", "candidate_id", "candidate"),
     *(f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")),
-    *("feasible", "on_front", "speedup", "shrink", "artifact_sha256"),
+    *("feasible", "on_front", "front_probability", "speedup", "shrink", "artifact_sha256"),
     *("started", "finished", "seconds", "achieved"),
 ]
 BASELINE = {"accuracy": 0.9412, "latency_ms": 8.4, "size_bytes": 44_712_345.0}
@@ -229,7 +230,7 @@ def hostile_study(text: str) -> pd.DataFrame:
 
 
 def with_front(trials: pd.DataFrame) -> pd.DataFrame:
-    """Sets `on_front` as a search does: feasible and not beaten beyond the noise."""
+    """Sets `on_front` and `front_probability` as a search does, of what is feasible."""
     floats = [column for column in COLUMNS if column.startswith(VALUES)]
     trials = trials.astype(dict.fromkeys([*floats, "speedup", "shrink", "seconds"], float))
     feasible = trials["feasible"].to_numpy(dtype=bool)
@@ -239,5 +240,7 @@ def with_front(trials: pd.DataFrame) -> pd.DataFrame:
         return np.where(feasible[:, None], values, np.nan)
 
     trials["feasible"] = feasible
-    trials["on_front"] = ~dominated(box(""), box("_low"), box("_high"), MAXIMIZE)
+    boxes = (box(""), box("_low"), box("_high"))
+    trials["on_front"] = ~dominated(*boxes, MAXIMIZE)
+    trials["front_probability"] = probability_on_front(*boxes, MAXIMIZE, samples=128)
     return trials

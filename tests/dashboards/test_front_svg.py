@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 import pandas as pd
 import pytest
 
-from parefront.dashboards.front_svg import HEIGHT, WIDTH, front_svg
+from parefront.dashboards.front_svg import HEIGHT, LOOKS, WIDTH, front_svg
+from parefront.dashboards.probability import kinds
 from parefront.search.summary import Summary
 from tests.dashboards import frames
 
@@ -27,8 +28,11 @@ def test_draws_every_point_inside_the_picture() -> None:
     trials = frames.study(60)
     root = picture(trials)
     circles = list(root.iter(f"{SVG}circle"))
-    front = [each for each in circles if each.get("fill") == "#2b7de0"]
-    assert len(front) == trials["on_front"].sum() + 1  # and one in the legend
+    baseline = trials["trial"] == 0
+    for kind, (fill, _, edge) in LOOKS.items():
+        drawn = [each for each in circles if (each.get("fill"), each.get("stroke")) == (fill, edge)]
+        expected = ((kinds(trials) == kind) & ~baseline).sum()
+        assert len(drawn) == expected + 1  # and one in the legend
     for circle in circles:
         assert 0 < float(circle.get("cx", "nan")) < WIDTH
         assert 0 < float(circle.get("cy", "nan")) < HEIGHT
@@ -41,8 +45,8 @@ def test_more_accurate_is_higher_and_slower_is_further_right() -> None:
     drawn = [
         (float(each.get("cx", "nan")), float(each.get("cy", "nan")))
         for each in picture(trials).iter(f"{SVG}circle")
-        if each.get("fill") == "#2b7de0"
-    ][:-1]
+        if each.get("fill") in (LOOKS["front"][0], LOOKS["certain"][0])
+    ][:-2]
     across = sorted(x for x, _ in drawn)
     heights = dict(drawn)
     assert len(across) == len(set(across)) == len(front)

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from parefront.dashboards import outcomes
+from parefront.dashboards.words import STATES
+from parefront.search.records import Status
 from tests.dashboards import frames
 
 
@@ -86,6 +88,22 @@ def test_the_nearest_break_the_bounds_least() -> None:
     nearest = outcomes.nearest_to_bounds(trials, summary)
     assert nearest["trial"].tolist() == [3, 1, 2, 0]
     assert outcomes.nearest_to_bounds(trials, summary, count=1)["trial"].tolist() == [3]
+
+
+def test_what_was_not_trained_for_another_reason_than_a_bound_is_not_near_them() -> None:
+    summary = frames.summary(objectives=frames.objectives(at_least=0.9, at_most_ms=2.0))
+    trials = with_states("complete", "gated", "early_stopped", "infeasible")
+    trials["accuracy"] = [0.5, *[float("nan")] * 3]
+    trials["latency_ms"] = [1.0, 1.0, 1.0, 3.0]
+    assert outcomes.nearest_to_bounds(trials, summary)["trial"].tolist() == [0, 3]
+
+
+def test_every_state_is_counted_in_the_order_of_a_trials_life() -> None:
+    # What was stopped with the study reads as interrupted in a frame.
+    states = [status.value for status in Status if status != Status.STOPPED]
+    counts = outcomes.state_counts(with_states(*states, *states))
+    assert counts == dict.fromkeys(STATES, 2)
+    assert list(counts) == list(STATES)
 
 
 def test_without_bounds_nothing_is_near_them() -> None:

@@ -154,6 +154,33 @@ def test_shows_what_a_reader_needs(whole: Page) -> None:
     assert "no-front" not in whole.ids
 
 
+def test_says_how_sure_the_front_is(whole: Page) -> None:
+    trials = frames.study(120)
+    certain = trials["on_front"] & (trials["front_probability"] >= 0.95)
+    assert f"of them certain {certain.sum()}" in whole.text
+    possible = trials[~trials["on_front"] & (trials["front_probability"] >= 0.05)]
+    possible = possible.sort_values("front_probability", ascending=False, kind="stable")
+    assert whole.words.count("possible") == 12
+    assert f"{len(possible) - 12} less probable are left out" in whole.text
+    opened = pd.concat([trials[trials["on_front"]], possible[:12]])
+    shown = [round(100 * each) for each in opened["front_probability"] if 0.01 < each < 0.99]
+    assert shown
+    for percent in shown:
+        assert f"{percent} %" in whole.words
+
+
+def test_a_further_target_has_its_own_probabilities() -> None:
+    trials = frames.study(40)
+    columns = ("on_front", "front_probability", "speedup")
+    trials = trials.assign(**{f"{name}_pi": trials[name] for name in columns})
+    trials["front_probability_pi"] = trials["front_probability_pi"].where(
+        ~trials["on_front"], 0.4321
+    )
+    assert (trials["front_probability"] != 0.4321).all()
+    found = page(trials, frames.summary(targets=("pi",)))
+    assert found.words.count("43 %") >= trials["on_front"].sum()
+
+
 def test_is_the_same_for_the_same_study() -> None:
     trials, summary = frames.study(40), frames.summary()
     assert report_html(trials, summary) == report_html(trials, summary)

@@ -119,6 +119,23 @@ def test_the_json_of_a_front_is_for_programs(done: tuple[Path, str]) -> None:
             assert low <= entry[column] <= high
         assert len(entry["artifact_sha256"]) == 64
         assert isinstance(entry["candidate"], dict)
+        assert 0 <= entry["front_probability"] <= 1
+
+
+@pytest.mark.slow
+def test_the_certain_and_the_possible_front(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    trials = {}
+    for option in ("--certain", "--json", "--possible"):
+        shown = command("front", "tiny", "--json", option, cwd=folder)
+        trials[option] = {entry["trial"] for entry in json.loads(shown.stdout)["front"]}
+        table = command("front", "tiny", *{option} - {"--json"}, cwd=folder)
+        assert table.returncode == 0, table.stderr
+    assert trials["--certain"] <= trials["--json"] <= trials["--possible"]
+    assert "possible front of tiny: " in table.stdout
+    both = command("export", "tiny", "--pick", "size=2 accuracy=1 and size_kb<=15", "-o", "w",
+                   cwd=folder)  # fmt: skip
+    assert both.returncode == 0, both.stderr
 
 
 @pytest.mark.slow
@@ -158,6 +175,7 @@ def test_studies_are_listed(done: tuple[Path, str]) -> None:
         (("launch", "study.toml", "--time", "soon"), 2, "--time: expected a duration"),
         (("front", "tiny"), 1, "there is no storage"),
         (("export", "tiny", "-o", "x", "--trial", "1", "--pick", "knee"), 2, "not both"),
+        (("front", "tiny", "--certain", "--possible"), 2, "not both"),
         (("verify", "none"), 1, "no folder none"),
         (("launch", "study.toml", "--trials", "0"), 2, "--trials"),
         (("launch", "study.toml", "--storage", "nonsense"), 1, "expected a storage URL"),

@@ -13,11 +13,15 @@ import sqlalchemy
 
 from parefront.errors import StorageError, StorageVersionError
 from parefront.objectives.measurement import Direction
+from parefront.objectives.objective import Bound
+from parefront.search.guide import Guide
 from parefront.search.ledger import MAX_DEATHS, Ledger, unfinished
+from parefront.search.optuna_guide import OptunaGuide
 from parefront.search.proposer import Proposal, Proposer
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.storage import home_of, open_storage
-from parefront.spaces.space import Candidate
+from parefront.search.surrogate import Axis, Surrogate
+from parefront.spaces.space import Candidate, Space
 from tests.search.fakes import RepairChoices, WidthChoices, outcome, space
 
 NAMES = ("accuracy", "latency", "size")
@@ -36,8 +40,26 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(study, storage, NAMES)
 
 
-def proposer(seed: int = 0, sampler: str = "tpe") -> Proposer:
-    return Proposer(space(), sampler, DIRECTIONS, seed)
+def proposer(seed: int = 0, sampler: str = "screening", of: Space | None = None) -> Proposer:
+    where = of or space()
+    axes = [
+        Axis(
+            name=name,
+            direction=direction,
+            log=name != "accuracy",
+            target=None,
+            everywhere=name != "latency",
+            bound=Bound(),
+        )
+        for name, direction in zip(NAMES, DIRECTIONS, strict=True)
+    ]
+    guide: Guide = (
+        Surrogate(where, axes, seed)
+        if sampler == "screening"
+        else OptunaGuide(where, sampler, DIRECTIONS, seed)
+    )
+    fallback = OptunaGuide(where, "random", DIRECTIONS, seed)
+    return Proposer(where, guide, fallback, DIRECTIONS, anchors=where.anchors())
 
 
 def create(into: Ledger, proposal: Proposal, owner: Owner | None = None) -> int:
@@ -48,7 +70,8 @@ def create(into: Ledger, proposal: Proposal, owner: Owner | None = None) -> int:
         owner=owner or Owner.me(),
         deaths=proposal.deaths,
     )
-    return into.create(record, proposal.parameters, proposal.distributions, proposal.system_attrs)
+    drawn = proposal.drawn
+    return into.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)
 
 
 def propose(by: Proposer, into: Ledger) -> Proposal:
@@ -83,7 +106,7 @@ def test_a_trial_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert entry.trial.constraints == {"latency": 0.5, "size": -1.0}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["screening", "tpe", "nsga2", "random"])
 def test_the_same_seed_proposes_the_same_and_never_twice(tmp_path: Path, sampler: str) -> None:
     runs = []
     for index, seed in enumerate((1, 1, 2)):
@@ -95,15 +118,16 @@ def test_the_same_seed_proposes_the_same_and_never_twice(tmp_path: Path, sampler
     assert all(len(set(run)) == len(run) for run in runs)
 
 
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["screening", "tpe", "random"])
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, sampler: str) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    whole = search(ledger(tmp_path / "whole"), proposer(), 30)
+    whole = search(ledger(tmp_path / "whole"), proposer(0, sampler), 30)
     parts: list[str] = []
     while len(parts) < 30:
         into = ledger(tmp_path / "parts")
-        parts += search(into, proposer(), min(4, 30 - len(parts)))
-        create(into, propose(proposer(), into), GONE)  # dies with a trial in flight
+        parts += search(into, proposer(0, sampler), min(4, 30 - len(parts)))
+        create(into, propose(proposer(0, sampler), into), GONE)  # dies with a trial in flight
         assert into.reclaim(into.entries())
     assert parts == whole
 
@@ -184,7 +208,7 @@ def test_a_space_that_is_searched_through_ends(tmp_path: Path) -> None:
     small = space(
         WidthChoices.model_validate({"ratio": 0.5}), RepairChoices.model_validate({"steps": 1})
     )
-    into, by = ledger(tmp_path), Proposer(small, "tpe", DIRECTIONS, 0)
+    into, by = ledger(tmp_path), proposer(of=small)
     seen = set()
     while (proposal := by.propose(into.entries())) is not None:
         assert proposal.candidate.id not in seen

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import parefront as pf
-from parefront.search import pipeline, stage_code
+from parefront.search import builder, stage_code
 from parefront.search.ledger import Entry
 from parefront.spaces.distillation import recovery
 from tests.tiny import data, make
@@ -116,6 +116,6 @@ def test_changed_code_of_a_stage_remakes_what_depends_on_it(
     monkeypatch.setattr(
         stage_code, "_source", lambda name: real(name) + (b"#" if name == module else b"")
     )
-    monkeypatch.setattr(pipeline, "_code_digest", stage_code.code_digest)
+    monkeypatch.setattr(builder, "_code_digest", stage_code.code_digest)
     study(tmp_path, "b", trials=4).optimize()
     assert len(trainings) == (2 * count if again else count)

@@ -80,6 +80,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> pf.Study:
     folder: Path = tmp_path_factory.mktemp("done")
     return pf.Study(
         make(), name="tiny", trials=40, target={"protocol": "fixed"}, space=space,
+        gate=False, early_stop=False,
         storage=f"sqlite:///{folder}/studies.db",
     ).optimize()  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_a_short_file_has_defaults(tmp_path: Path) -> None:
     study = read(tmp_path, '[study]\nname = "a"\ntask = "a.py:task"\n')
     assert set(study.objectives) == {"accuracy", "latency", "size"}
     assert study.space is None
-    assert study.study.sampler == "tpe"
+    assert study.study.sampler == "screening"
 
 
 @pytest.mark.parametrize(

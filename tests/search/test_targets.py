@@ -11,6 +11,7 @@ import pytest
 
 import parefront as pf
 from parefront.errors import MeasurementError, StudyFileError, TaskError, UsageError
+from parefront.search.launch import Silent
 from parefront.search.picks import pick
 from parefront.tables import front_json
 from tests.tiny import make
@@ -120,7 +121,7 @@ def test_launching_again_builds_no_finalist_twice(done: pf.Study) -> None:
     again = pf.Study.load("tiny", storage=done.storage)
     phases: list[str] = []
 
-    class Noted:
+    class Noted(Silent):
         def phase(self, text: str) -> None:
             phases.append(text)
 

@@ -24,6 +24,7 @@ from parefront.dashboards.figures import (
 from parefront.dashboards.figures.history import MARGIN
 from parefront.dashboards.figures.parallel import OFF, parameter_columns, parameter_dimension
 from parefront.dashboards.figures.style import MANY
+from parefront.dashboards.probability import ON_FRONT
 from parefront.objectives.front import hypervolume
 from tests.dashboards import frames
 
@@ -35,7 +36,7 @@ class TestScatter3d:
     def test_shows_front_baseline_and_what_is_near_them(self) -> None:
         trials = frames.study(100)
         data = scatter3d_data(trials, frames.summary(), AXES)
-        front = set(data.points.loc[data.points["kind"] == "front", "trial"])
+        front = set(data.points.loc[data.points["kind"].isin(ON_FRONT), "trial"])
         assert front == set(trials.loc[trials["on_front"], "trial"]) - {0}
         assert data.points.loc[data.points["kind"] == "baseline", "trial"].tolist() == [0]
         measured = int(trials["accuracy"].notna().sum())
@@ -50,7 +51,8 @@ class TestScatter3d:
         data = scatter3d_data(trials, frames.summary(), AXES)
         assert (data.points["kind"] == "other").sum() <= MANY
         assert data.left_out == len(trials) - len(data.points) > 0
-        assert (data.points["kind"] == "front").sum() == trials["on_front"].sum()
+        on_front = data.points["kind"].isin([*ON_FRONT, "baseline"]).sum()
+        assert on_front == (trials["on_front"] | (trials["trial"] == 0)).sum()
 
     @pytest.mark.parametrize("count", [0, 1])
     def test_tiny_studies(self, count: int) -> None:

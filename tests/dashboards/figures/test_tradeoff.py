@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from parefront.dashboards.figures import TradeoffData, draw_tradeoff, tradeoff_data
-from parefront.dashboards.figures.style import MANY, diameters, wants_log
+from parefront.dashboards.figures.style import FRONT_NAMES, MANY, diameters, wants_log
+from parefront.dashboards.probability import ON_FRONT
 from parefront.objectives.measurement import Direction
 from tests.dashboards import frames
 
@@ -28,7 +29,11 @@ def test_every_measured_trial_is_a_point_of_one_kind() -> None:
     assert shown.points["x"].tolist() == measured["latency_ms"].tolist()
     assert shown.points["y_low"].tolist() == measured["accuracy_low"].tolist()
     by_kind = shown.points.groupby("kind")["trial"].apply(set)
-    assert by_kind["front"] == set(trials.loc[trials["on_front"], "trial"])
+    assert by_kind["certain"] | by_kind["front"] == set(trials.loc[trials["on_front"], "trial"])
+    certain = trials["on_front"] & (trials["front_probability"] >= 0.95)
+    assert by_kind["certain"] == set(trials.loc[certain, "trial"])
+    likely = trials[~trials["on_front"] & (trials["front_probability"] >= 0.05)]
+    assert by_kind["possible"] == set(likely["trial"])
     assert by_kind["outside"] == set(measured.loc[~measured["feasible"], "trial"])
     assert shown.points.loc[shown.points["baseline"], "trial"].tolist() == [0]
     assert shown.points["knee"].sum() == 1
@@ -39,7 +44,7 @@ def test_the_outline_rises_and_has_no_front_point_above_it() -> None:
     across, up = shown.outline.T
     assert (np.diff(across) > 0).all()
     assert (np.diff(up) > 0).all()
-    front = shown.points[shown.points["kind"] == "front"]
+    front = shown.points[shown.points["kind"].isin(ON_FRONT)]
     for x, y in front[["x", "y"]].to_numpy(dtype=float):
         assert up[across <= x].max() >= y
 
@@ -52,7 +57,7 @@ def test_far_worse_points_do_not_squeeze_the_front() -> None:
     shown = data(trials)
     assert shown.view is not None
     low, high = shown.view
-    front = shown.points[shown.points["kind"] == "front"]
+    front = shown.points[shown.points["kind"].isin(ON_FRONT)]
     assert low < front["y_low"].min()
     assert front["y_high"].max() < high
     assert shown.hidden == (~shown.points["y"].between(low, high)).sum() >= 1
@@ -95,16 +100,26 @@ def test_draws_front_baseline_and_knee_with_intervals() -> None:
     figure = draw_tradeoff(shown, trials, frames.summary())
     traces = {trace.name: trace for trace in figure.data}
     assert traces.keys() == {
-        *("outside bounds", "beaten", "edge of the front", "front", "baseline", "knee")
+        *("outside bounds", "beaten", "edge of the front", "baseline", "knee"),
+        *("front", "uncertain", "possible"),
     }
-    front = shown.points[(shown.points["kind"] == "front") & ~shown.points["baseline"]]
-    assert traces["front"].x.tolist() == front["x"].tolist()
-    drawn_low = traces["front"].y - traces["front"].error_y.arrayminus
-    assert drawn_low == pytest.approx(front["y_low"].to_numpy(dtype=float))
+    for kind, name in FRONT_NAMES.items():
+        points = shown.points[(shown.points["kind"] == kind) & ~shown.points["baseline"]]
+        assert traces[name].x.tolist() == points["x"].tolist()
+        if kind in ON_FRONT:
+            drawn_low = traces[name].y - traces[name].error_y.arrayminus
+            assert drawn_low == pytest.approx(points["y_low"].to_numpy(dtype=float))
+    looks = [traces[name].marker for name in FRONT_NAMES.values()]
+    assert len({(look.color, look.symbol) for look in looks}) == 3
     assert traces["baseline"].marker.symbol == "star"
     assert figure.layout.xaxis.type == "log"
     assert "0.5" in figure.layout.xaxis.ticktext
     assert figure.layout.xaxis.title.text == "latency (ms), lower is better"
+
+
+def shown_as(trials: pd.DataFrame, kind: str) -> list[int]:
+    points = data(trials).points
+    return [int(each) for each in points.loc[points["kind"] == kind, "trial"]]
 
 
 def test_hover_names_the_trial_its_ratios_and_its_configs() -> None:
@@ -114,8 +129,12 @@ def test_hover_names_the_trial_its_ratios_and_its_configs() -> None:
     assert "trial 0" in text
     assert "1.00\u00d7 speed-up" in text
     assert "unchanged model" in text
-    texts = next(trace for trace in figure.data if trace.name == "front").hovertext
-    assert any("quantization (mode static" in text for text in texts)
+    trace = next(trace for trace in figure.data if trace.name == "uncertain")
+    assert any("quantization (mode static" in text for text in trace.hovertext)
+    chances = dict(zip(trials["trial"], trials["front_probability"], strict=True))
+    for text, trial in zip(trace.hovertext, shown_as(trials, "front"), strict=True):
+        chance = float(chances[trial])
+        assert f"on the front with a probability of {round(100 * chance)} %" in text
 
 
 def test_sizes_on_an_axis_are_in_megabytes() -> None:

@@ -1,0 +1,250 @@
+"""Gaussian process, warp and encoding against closed forms, plain formulas and differences."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from parefront.search.samplers.screening.candidates import Candidate, generator
+from parefront.search.samplers.screening.drawn_space import DrawnSpace
+from parefront.search.samplers.screening.encoding import Encoder
+from parefront.search.samplers.screening.gaussian_process import GaussianProcess
+from parefront.search.samplers.screening.hyper import Columns, Hyper
+from parefront.search.samplers.screening.hyper_fit import Posterior, fit
+from parefront.search.samplers.screening.learned_space import LearnedSpace
+from parefront.search.samplers.screening.model import Fitted, Model
+from parefront.search.samplers.screening.values import at_position, neighbour, position_of
+from parefront.search.samplers.screening.warping import Warp
+
+Floats = NDArray[np.float64]
+COLUMNS = Columns(np.array([0, 1, 1]), np.array([True, False, False]))
+HYPER = Hyper(np.log([0.7, 1.5]), np.log(0.8), np.log(0.2), np.log(0.1), np.log(0.01))
+CONTEXT = Columns(np.array([0, 1, 1, 2, 3]), np.array([True, False, False, False, False]), 2)
+HYPER_CONTEXT = Hyper(np.log([0.7, 1.5, 2.0, 0.4]), *HYPER.vector()[-4:].tolist())
+
+
+def matern(a: Floats, b: Floats, lengths: Floats) -> float:
+    r = np.sqrt(5.0 * (((a - b) / lengths) ** 2).sum())
+    return float((1.0 + r + r**2 / 3.0) * np.exp(-r))
+
+
+def kernel(a: Floats, b: Floats) -> float:
+    """The kernel of two points as written in the papers; what comes after three is context."""
+    hyper, columns = (HYPER, COLUMNS) if len(a) == 3 else (HYPER_CONTEXT, CONTEXT)
+    lengths = np.exp(hyper.lengths)[columns.groups]
+    whole = np.exp(hyper.scale) * matern(a, b, lengths)
+    line = np.exp(hyper.linear) * 12.0 / 2.0 * ((a[:3] - 0.5) @ (b[:3] - 0.5))
+    p, q = (a[0] - 0.5) ** 2 - 1.0 / 12.0, (b[0] - 0.5) ** 2 - 1.0 / 12.0
+    curve = np.exp(hyper.quadratic) * 180.0 / 2.0 * p * q
+    alike = matern(a[3:], b[3:], lengths[3:])
+    return float(whole + alike * (line + curve) + 1.0 + a[3:] @ b[3:])
+
+
+class TestGaussianProcess:
+    random = np.random.default_rng(0)
+    inputs = random.random((9, 3))
+    targets = random.normal(size=9)
+    seen = np.hstack([inputs, random.choice([0.0, 0.5, 1.0], (9, 2))])
+
+    def covariance(self, a: Floats, b: Floats) -> Floats:
+        return np.array([[kernel(x, y) for y in b] for x in a])
+
+    @pytest.mark.parametrize("context", [False, True])
+    def test_predicts_by_the_textbook_formulas(self, context: bool) -> None:
+        inputs, columns, hyper = self.inputs, COLUMNS, HYPER
+        there = np.random.default_rng(1).random((4, 3))
+        if context:
+            inputs, columns, hyper = self.seen, CONTEXT, HYPER_CONTEXT
+            there = np.hstack([there, np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 1.0], [1.0, 1.0]])])
+        noisy = self.covariance(inputs, inputs) + 0.01 * np.eye(9)
+        cross = self.covariance(there, inputs)
+        mean = cross @ np.linalg.solve(noisy, self.targets)
+        variance = self.covariance(there, there) - cross @ np.linalg.solve(noisy, cross.T)
+        got, deviation = GaussianProcess(inputs, columns, self.targets, hyper).predict(there)
+        np.testing.assert_allclose(got, mean, rtol=1e-5)
+        np.testing.assert_allclose(deviation, np.sqrt(np.diag(variance)), rtol=1e-5)
+
+    def test_a_context_that_is_never_another_changes_nothing(self) -> None:
+        inputs = np.hstack([self.inputs, np.zeros((9, 2))])
+        hyper, _ = fit(inputs, CONTEXT, self.targets)
+        plain, _ = fit(self.inputs, COLUMNS, self.targets)
+        np.testing.assert_allclose(hyper.lengths[:2], plain.lengths)
+        np.testing.assert_allclose(hyper.vector()[-4:], plain.vector()[-4:])
+        there = GaussianProcess(inputs, CONTEXT, self.targets, hyper).predict(inputs)
+        again = GaussianProcess(self.inputs, COLUMNS, self.targets, plain).predict(self.inputs)
+        np.testing.assert_allclose(there, again)
+
+    def test_gradients_are_differences(self) -> None:
+        posterior = Posterior(self.seen, CONTEXT, self.targets)
+        vector = HYPER_CONTEXT.vector()
+        _, gradient = posterior.loss(vector)
+        for axis, slope in enumerate(gradient):
+            step = np.zeros(len(vector))
+            step[axis] = 1e-5
+            change = posterior.loss(vector + step)[0] - posterior.loss(vector - step)[0]
+            assert change / 2e-5 == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+    def test_left_out_errors_are_those_of_leaving_out(self) -> None:
+        got = GaussianProcess(self.inputs, COLUMNS, self.targets, HYPER).left_out()
+        for row in range(9):
+            others = np.arange(9) != row
+            process = GaussianProcess(self.inputs[others], COLUMNS, self.targets[others], HYPER)
+            mean, deviation = process.predict(self.inputs[row : row + 1])
+            expected = (self.targets[row] - mean[0]) / np.hypot(deviation[0], 0.1)
+            assert got[row] == pytest.approx(expected, rel=1e-4)
+
+    def test_fitting_finds_what_the_data_were_drawn_from(self) -> None:
+        random = np.random.default_rng(1)
+        inputs = random.random((70, 2))
+        columns = Columns(np.array([0, 1]), np.array([True, True]))
+        targets = np.sin(9.0 * inputs[:, 0]) + 0.05 * random.normal(size=70)
+        targets = (targets - targets.mean()) / targets.std()
+        hyper, posterior = fit(inputs, columns, targets)
+        # The second column means nothing, the noise has a variance of about 0.005.
+        assert hyper.lengths[1] > hyper.lengths[0] + 1.0
+        assert 0.001 < np.exp(hyper.noise) < 0.02
+        assert posterior > fit(inputs, columns, targets, steps=1)[1]
+
+    def test_points_that_coincide_do_no_harm(self) -> None:
+        inputs = np.repeat(self.inputs[:2], 20, axis=0)
+        targets = np.repeat(self.targets[:2], 20)
+        hyper, _ = fit(inputs, COLUMNS, targets)
+        mean, _ = GaussianProcess(inputs, COLUMNS, targets, hyper).predict(inputs[::20])
+        np.testing.assert_allclose(mean, targets[::20], atol=0.05)
+
+
+class TestModel:
+    def test_a_skewed_function_is_predicted_and_calibrated(self) -> None:
+        random = np.random.default_rng(2)
+        inputs = random.random((120, 3))
+        values = 100.0 + np.exp(3.0 * inputs[:, 0] + inputs[:, 1] ** 2)
+        columns = Columns(np.arange(3), np.ones(3, dtype=bool))
+        known, rest = slice(0, 40), slice(40, 120)
+        fitted = Fitted.of(inputs[known], columns, values[known])
+        model = Model(inputs[known], columns, values[known], fitted)
+        mean, deviation = model.predict(inputs[rest])
+        truth = model.warp.forward(values[rest])
+        assert np.corrcoef(mean, truth)[0, 1] > 0.99
+        assert np.mean(np.abs(mean - truth) < 3.0 * deviation + 0.02) > 0.8
+        assert fitted.power < 1.0
+
+    def test_it_takes_what_it_believes_for_known(self) -> None:
+        random = np.random.default_rng(3)
+        inputs, there = random.random((12, 3)), random.random((2, 3))
+        values = inputs.sum(axis=1)
+        model = Model(inputs, COLUMNS, values, Fitted.of(inputs, COLUMNS, values))
+        before, wide = model.predict(there)
+        sure, believed = model.believing(there)
+        after, narrow = sure.predict(there)
+        np.testing.assert_allclose(model.warp.forward(believed), before, rtol=1e-6)
+        np.testing.assert_allclose(after, before, atol=0.02)
+        assert (narrow <= wide + 1e-9).all()
+
+
+class TestWarp:
+    @given(
+        st.lists(st.floats(-1e6, 1e6).map(lambda v: round(v, 6)), min_size=1, max_size=30),
+        st.none() | st.sampled_from([-2.0, 0.0, 0.5, 1.0, 2.0, 4.0]),
+    )
+    def test_there_and_back(self, values: list[float], power: float | None) -> None:
+        given_values = np.array(values)
+        warp = Warp.of(given_values, power)
+        back = warp.backward(warp.forward(given_values))
+        np.testing.assert_allclose(back, given_values, rtol=1e-5, atol=1e-5 * warp.spread)
+
+    def test_makes_skewed_values_symmetric(self) -> None:
+        values = np.random.default_rng(0).lognormal(sigma=0.8, size=400)
+        for sign in (1.0, -1.0):
+            warped = Warp.of(sign * values).forward(sign * values)
+            assert abs(np.mean(warped**3)) < 0.3 < abs(np.mean(((values - 1.4) / 1.3) ** 3))
+            assert warped.mean() == pytest.approx(0.0, abs=1e-9)
+            assert warped.std() == pytest.approx(1.0)
+
+    def test_slopes_are_those_of_differences(self) -> None:
+        values = np.random.default_rng(0).normal(size=20) ** 3
+        warp = Warp.of(values)
+        near = warp.forward(values + 1e-6) - warp.forward(values - 1e-6)
+        slope = np.log(near / 2e-6 * warp.spread).sum()
+        assert warp.log_slope(values) == pytest.approx(slope, abs=1e-3)
+
+    def test_far_away_is_finite(self) -> None:
+        for power in (-2.0, 0.0, 4.0):
+            far = Warp.of(np.arange(9.0), power).backward(np.array([-1e9, 1e9]))
+            assert np.isfinite(far).all()
+
+
+def draw(trial: optuna.trial.BaseTrial) -> None:
+    trial.suggest_float("rate", 1e-3, 1.0, log=True)
+    trial.suggest_categorical("bits", (4, 8, 16))
+    if trial.suggest_categorical("prune", (False, True)):
+        trial.suggest_float("ratio", 0.0, 1.0)
+    elif trial.suggest_categorical("share", (False, True)):
+        trial.suggest_categorical("kind", ("a", "b", None))
+
+
+class TestCandidates:
+    @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
+    def test_positions_and_neighbours_stay_within_bounds(self, seed: int, share: float) -> None:
+        random = Random(seed)
+        each: optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution
+        for each in (
+            optuna.distributions.FloatDistribution(-2.0, 3.0),
+            optuna.distributions.FloatDistribution(1e-5, 1e2, log=True),
+            optuna.distributions.FloatDistribution(0.0, 1.0, step=0.25),
+            optuna.distributions.IntDistribution(1, 7),
+            optuna.distributions.IntDistribution(1, 100, log=True),
+            optuna.distributions.IntDistribution(4, 64, step=4),
+        ):
+            value = at_position(each, share)
+            assert each.low <= value <= each.high
+            near = neighbour(each, value, random)
+            assert each.low <= near <= each.high
+            assert type(near) is type(value)
+            assert at_position(each, position_of(each, value)) == pytest.approx(value)
+
+    def test_a_grid_never_stands_still(self) -> None:
+        each = optuna.distributions.IntDistribution(1, 3)
+        for seed in range(200):
+            random = Random(seed)
+            random_jump = Random(seed).random() < 0.2
+            assert random_jump or neighbour(each, 2, random) != 2
+
+    def test_rows_tell_candidates_apart(self) -> None:
+        space = DrawnSpace(draw)
+        sample = [space.draw(generator(0, i), {}) for i in range(200)]
+        encoder = Encoder(sample)
+        rows = encoder.encode(sample)
+        assert len({row.tobytes() for row in rows}) == len({each.key for each in sample})
+        assert ((rows >= 0.0) & (rows <= 1.0)).all()
+        assert len(encoder.columns.groups) == rows.shape[1]
+
+    def test_two_categories_are_at_distance_one(self) -> None:
+        space = DrawnSpace(lambda trial: trial.suggest_categorical("kind", ("a", "b", "c")))
+        sample = [space.draw(generator(0), {"kind": kind}) for kind in "abc"]
+        rows = Encoder(sample).encode(sample)
+        for one in range(3):
+            for other in range(one):
+                assert np.linalg.norm(rows[one] - rows[other]) == pytest.approx(1.0)
+
+    def test_wanted_values_are_taken_where_they_fit(self) -> None:
+        wanted = {"prune": True, "ratio": 0.3, "bits": 5, "rate": 7.0, "kind": "a"}
+        params = DrawnSpace(draw).draw(generator(0), wanted).params
+        assert params["ratio"] == 0.3
+        assert params["rate"] == 1.0
+        assert params["bits"] in (4, 8, 16)
+        assert "kind" not in params
+
+    def test_a_learnt_space_draws_what_the_real_one_would(self) -> None:
+        space, learned = DrawnSpace(draw), LearnedSpace()
+        for i in range(60):
+            learned.absorb(space.draw(generator(0, i), {}))
+        for i in range(100):
+            drawn = learned.draw(generator(1, i), {})
+            again: Candidate = space.draw(generator(2), drawn.params)
+            assert again.key == drawn.key
