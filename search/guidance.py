@@ -29,7 +29,7 @@ from parefront.search.study_file import AUTO, SCREENING, StudyFile
 from parefront.search.study_record import SAMPLER_KEY, SENSITIVITY_KEY, WARM_KEY
 from parefront.search.surrogate import Axis, Surrogate
 from parefront.search.warm_start import Observation, own_candidates
-from parefront.spaces.space import Candidate, Space
+from parefront.spaces.space import AnyStage, Candidate, Space
 
 _TRAINING = 3.0
 """Forward passes that a step of training costs an example: one forward, two backward."""
@@ -37,6 +37,8 @@ _BATCHED = 0.5
 """What an example of a batch costs, relative to the latency of one by itself."""
 _FIXED_SECONDS = 1.0
 """What a trial costs beside training and timing, such as its export."""
+_LOOKING = 1.0
+"""Seconds of what may be spared from which on untrained files are made only to look at them."""
 _KNOWN_WELL = 10
 """Earlier trials from which on the anchors are not tried again."""
 
@@ -94,14 +96,16 @@ def guidance(
     def optuna(sampler: str) -> Guide:
         return OptunaGuide(space, sampler, directions, wanted.seed)
 
+    costs = _Costs.of(pipeline)
+    fullest = space.anchors()[-1]
     surrogate = None
     if name == SCREENING or wanted.gate or wanted.no_gain:
         surrogate = Surrogate(
             space,
             axes,
             derive_seed(wanted.seed, "screening"),
-            cost=_cost(pipeline),
-            look=_look(pipeline, tick),
+            cost=costs.all,
+            look=_look(pipeline, tick) if costs.training(fullest) > _LOOKING else None,
             earlier=_told(axes, space, [*before.observations, *probed]),
         )
     gate = surrogate.hopeless if surrogate and wanted.gate else None
@@ -118,7 +122,7 @@ def guidance(
         ],
         anchors=() if _well_known(space, before) else space.anchors(),
         siblings=wanted.siblings,
-        worth=_worth(pipeline, gate, tick),
+        worth=_worth(pipeline, gate, tick, looks=costs.measuring > _LOOKING),
         listeners=[surrogate] if surrogate else [],
     )
     return Guidance(
@@ -184,28 +188,48 @@ def _checks(
     return checks
 
 
-def _cost(pipeline: Pipeline) -> Callable[[Candidate], float]:
-    """Seconds that a candidate is expected to take, from what the baseline takes.
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds that candidates are expected to take, from what the baseline takes.
 
     Nothing that was timed during the search goes into it, so that the same measurements lead to
     the same search.
+
+    Attributes:
+        stages: The stages of the space by name.
+        each_pass: Seconds of one pass over the training examples.
+        measuring: Seconds of everything that is timed.
     """
-    task, builder = pipeline.builder.task, pipeline.builder
-    scene = pipeline.scenes[None]
-    each = _TRAINING * _BATCHED * scene.reference_ms / 1000.0 / builder.target.batch_size
-    timed = sum(m.objective.on_device for m in pipeline.measures)
-    fixed = _FIXED_SECONDS + timed * scene.effort.seconds
-    stages = {stage.name: stage for stage in builder.space.stages}
 
-    def cost(candidate: Candidate) -> float:
-        passes = sum(stages[name].passes(config) for name, config in candidate.configs)
-        return fixed + passes * len(task.train) * each
+    stages: Mapping[str, AnyStage]
+    each_pass: float
+    measuring: float
 
-    return cost
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> _Costs:
+        """The costs in a study."""
+        builder, scene = pipeline.builder, pipeline.scenes[None]
+        example = _TRAINING * _BATCHED * scene.reference_ms / 1000.0 / builder.target.batch_size
+        timed = sum(m.objective.on_device for m in pipeline.measures)
+        free = builder.target.protocol == "fixed"
+        return cls(
+            {stage.name: stage for stage in builder.space.stages},
+            len(builder.task.train) * example,
+            0.0 if free else timed * scene.effort.seconds,
+        )
+
+    def training(self, candidate: Candidate) -> float:
+        """Seconds of its training."""
+        passes = sum(self.stages[name].passes(config) for name, config in candidate.configs)
+        return passes * self.each_pass
+
+    def all(self, candidate: Candidate) -> float:
+        """Seconds of its trial."""
+        return _FIXED_SECONDS + self.measuring + self.training(candidate)
 
 
 def _worth(
-    pipeline: Pipeline, gate: Hopeless | None, tick: Callable[[], None]
+    pipeline: Pipeline, gate: Hopeless | None, tick: Callable[[], None], *, looks: bool
 ) -> Callable[[Candidate], bool]:
     """Whether a candidate that needs no training is worth measuring, by its file if need be."""
 
@@ -215,6 +239,8 @@ def _worth(
         tick()
         if gate(candidate, {}) is not None:
             return False
+        if not looks:
+            return True
         try:
             return gate(candidate, pipeline.look(candidate)) is None
         except TrialError:

@@ -52,12 +52,6 @@ class Axis:
     bound: Bound
     limit: float | None = None
 
-    def within(self, value: float) -> float:
-        """A hoped-for value, or the best there can be if it is beyond."""
-        if self.limit is None:
-            return value
-        return (min if self.direction is Direction.MAXIMIZE else max)(value, self.limit)
-
 
 class _View:
     """What the sampler needs of an Optuna study: told trials, and those that run."""
@@ -124,6 +118,7 @@ class Surrogate:
             cost=(lambda params: cost(candidate(params))) if cost is not None else None,
             look=looked if look is not None else None,
             log=[index for index, axis in enumerate(axes) if axis.log],
+            best={i: axis.limit for i, axis in enumerate(axes) if axis.limit is not None},
             seed=seed,
             earlier=earlier,
         )
@@ -237,7 +232,7 @@ class Surrogate:
                 up = axis.direction is Direction.MAXIMIZE
                 best.append(measured.high if up else measured.low)
             elif index in hoped:
-                best.append(axis.within(hoped[index]))
+                best.append(hoped[index])
             else:
                 return None
         return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -145,7 +146,7 @@ class TestGate:
         )
         cheap = exact({"latency": 0.41, "size": 410.0})
         for limit, hopeless in ((None, False), (1.0, True)):
-            made = taught(12, by=lambda limit=limit: Surrogate(SPACE, axes(limit), 0))
+            made = taught(12, by=partial(Surrogate, SPACE, axes(limit), 0))
             made.tell(entry(width(0.66, steps=1.9), 12, perfect))
             made.tell(entry(width(0.68, steps=1.8), 13, perfect))
             assert (made.hopeless(width(0.67, steps=1.85), cheap) is not None) == hopeless

@@ -97,12 +97,26 @@ class Losses:
     Args:
         directions: Directions of the objectives.
         log: Objectives in which equal ratios weigh the same.
+        best: The best values there can be, by objective.
+
+    Attributes:
+        count: How many objectives there are.
+        floors: `(m,)` losses below which there is nothing.
+
+    Raises:
+        ValueError: If there is no objective of an index in `best`.
     """
 
-    def __init__(self, directions: Sequence[StudyDirection], log: Collection[int]) -> None:
+    def __init__(
+        self,
+        directions: Sequence[StudyDirection],
+        log: Collection[int],
+        best: Mapping[int, float] | None = None,
+    ) -> None:
         self.count = len(directions)
         self._signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
         self._log = frozenset(log)
+        self.floors = np.nan_to_num(self.row(best or {}), nan=-np.inf)
 
     def of(self, objective: int, value: float) -> float:
         """The loss for a value of one objective.

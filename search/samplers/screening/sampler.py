@@ -58,6 +58,8 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         cost: For parameters, the seconds that a trial takes.
         earlier: What was seen elsewhere.
         log: Objectives in which equal ratios weigh the same; their values are positive.
+        best: The best values that objectives can have at all, by index, such as 1 for an accuracy;
+            nothing better is hoped for.
         seed: Seed of all draws; a random one by default.
         batched: Whether `cheap` takes a list of parameters and returns a list.
 
@@ -81,13 +83,22 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         cost: Cost | None = None,
         earlier: Sequence[Told] = (),
         log: Collection[int] = (),
+        best: Mapping[int, float] | None = None,
         seed: int | None = None,
         batched: bool = False,
     ) -> None:
         if shortlist < 1:
             raise ValueError(f"expected a shortlist of at least 1 candidate, got {shortlist}")
         self._knowledge = Knowledge(
-            cheap, look, space, cost, tuple(log), tuple(earlier), shortlist, batched
+            cheap,
+            look,
+            space,
+            cost,
+            tuple(log),
+            dict(best or {}),
+            tuple(earlier),
+            shortlist,
+            batched,
         )
         self._seed = secrets.randbits(32) if seed is None else seed
         self._states: dict[str, State] = {}

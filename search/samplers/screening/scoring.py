@@ -83,6 +83,7 @@ class Scorer:
         self._models, believed = moment.surrogates.believing(running)
         self.frame = frame
         history = moment.history
+        self._floors = history.losses.floors
         front = np.vstack([history.values[history.front], believed])
         front = (front - frame.low) / frame.width
         front = front[nondominated(front)]
@@ -115,7 +116,7 @@ class Scorer:
                 values = cheap[:, self._features.cheap.index(objective)]
                 objectives.append(Known(frame.scaled(values, objective)))
                 continue
-            nodes = model.nodes(rows, widen)
+            nodes = np.maximum(model.nodes(rows, widen), self._floors[objective])
             for row, fact in enumerate(looked or ()):
                 nodes[row] = fact.losses.get(objective, nodes[row])
             nodes = frame.scaled(nodes, objective)

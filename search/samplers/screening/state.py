@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Knowledge:
         space: Suggests the parameters of a candidate.
         cost: Seconds a trial takes.
         log: Objectives in which equal ratios weigh the same.
+        best: The best values there can be, by objective.
         earlier: What was seen elsewhere.
         shortlist: How many candidates are looked at.
         batched: Whether `cheap` takes and returns lists.
@@ -42,6 +43,7 @@ class Knowledge:
     space: Space | None
     cost: Cost | None
     log: Collection[int]
+    best: Mapping[int, float]
     earlier: Sequence[Told]
     shortlist: int
     batched: bool
@@ -62,7 +64,7 @@ class State:
     """
 
     def __init__(self, study: optuna.Study, knowledge: Knowledge, seed: int) -> None:
-        losses = Losses(study.directions, knowledge.log)
+        losses = Losses(study.directions, knowledge.log, knowledge.best)
         self.history = History(losses, knowledge.earlier)
         self.proposing: Proposing | None = None
         self.pending: dict[int, Candidate] = {}

@@ -48,6 +48,7 @@ class Surrogates:
         self, features: Features, fits: Fits, history: History, seed: int, start: int
     ) -> None:
         self._features, self._fits, self._history, self._seed = features, fits, history, seed
+        self._floors = history.losses.floors
         self._rows: dict[bytes, Floats] = {}
         self._selected: dict[bytes, Ints] = {}
         dear = [i for i in range(history.losses.count) if i not in features.cheap]
@@ -75,7 +76,8 @@ class Surrogates:
         rows = self._features.rows(candidates, cheap)
         models = {}
         for objective, model in self.objectives.items():
-            models[objective], believed[:, objective] = model.believing(rows)
+            models[objective], values = model.believing(rows)
+            believed[:, objective] = np.maximum(values, self._floors[objective])
         return models, believed
 
     def bounds(self, candidate: Candidate, deviations: float) -> dict[int, float] | None:
@@ -88,7 +90,7 @@ class Surrogates:
             return None
         rows = self._features.rows([candidate], cheap)
         return {
-            objective: float(model.bound(rows, deviations)[0])
+            objective: max(float(model.bound(rows, deviations)[0]), self._floors[objective])
             for objective, model in self.objectives.items()
         }
 

@@ -89,6 +89,28 @@ class TestObjectives:
         study = started(ScreeningSampler(cheap=broken, space=draw, seed=0), 15)
         assert not any(trial.params["prune"] for trial in study.trials)
 
+    def test_nothing_beyond_the_best_there_can_be_is_hoped_for(self) -> None:
+        def clipped(trial: optuna.Trial) -> tuple[float, float]:
+            error, size = evaluate(draw(trial))
+            return max(0.0, error - 1.5), size
+
+        hoped = []
+        for best in (None, {0: 0.0}):
+            sampler = ScreeningSampler(cheap=cheap, space=draw, best=best, seed=1)
+            study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
+            study.optimize(clipped, n_trials=25)
+            trial = min(study.trials, key=lambda each: each.values[0])
+            assert trial.values[0] == 0.0
+            values = sampler.optimistic(study, trial.params, trial.distributions)
+            assert values is not None
+            hoped.append(values[0])
+        assert hoped[0] < 0.0
+        assert hoped[1] == 0.0
+
+    def test_the_best_of_an_objective_that_does_not_exist(self) -> None:
+        with pytest.raises(ValueError, match="expected objectives 0 to 1, got a value of 2"):
+            started(ScreeningSampler(space=draw, best={2: 1.0}, seed=0), 2)
+
     def test_infinite_values_do_no_harm(self) -> None:
         study = optuna.create_study(
             directions=["minimize"] * 2, sampler=ScreeningSampler(space=draw, seed=0)
