@@ -23,6 +23,10 @@ check: lint test
 bench: $(READY)
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.timing
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.rungs
+	$(BIN)/python -m benchmarks.nasbench --synthetic --no-gp
+	$(BIN)/python -m benchmarks.speed
 
 # The lock names every package at one version, so nothing is resolved, and torch comes as pinned.
 $(READY): requirements.lock pyproject.toml

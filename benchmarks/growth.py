@@ -1,27 +1,28 @@
 """What a study costs as it grows: asking, telling, fronts, and the storage.
 
 Asking and telling are timed on the default space and three objectives, as a study does them. For
-the front, all points are on it. The storage is filled through the ledger, with records such as a
-network of twenty layers leaves. Median times; other work on the machine makes them longer.
+the front, all points are on it. The storage is filled through the ledger. Median times; other work
+on the machine makes them longer.
 
     python -m benchmarks.growth [--quick] [--only NAME ...]
 
 The last line is a JSON object, lower is better: `ask_ms_NAME_N` and `tell_ms_NAME_N` of each
-sampler after N trials; `front_100000_s`, `hypervolume_100000_s` and `dominated_2000_s`;
-and of each storage `storage_bytes_per_trial_NAME`, `open_ms_NAME_N` to read N trials for the first
-time and `entries_ms_NAME_N` to look at all once more.
+sampler after N trials, `ask_ms_screening_N_of_M` with M objectives; `front_100000_s`,
+`hypervolume_100000_s` and `dominated_2000_s`; and of each storage `storage_bytes_per_trial_NAME`,
+`open_ms_NAME_N` to read N trials for the first time and `entries_ms_NAME_N` to look at all again.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import moocore
@@ -31,110 +32,31 @@ import torch
 from numpy.typing import NDArray
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 
+from benchmarks.made_up_trials import OBJECTIVES, candidates, entries, outcome, record
 from parefront.objectives.front import dominated
-from parefront.objectives.measurement import Direction, Measurement
 from parefront.search.guide import Drawn, optuna_directions
 from parefront.search.ledger import Entry, Ledger
 from parefront.search.optuna_guide import OptunaGuide
-from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
+from parefront.search.records import Owner
 from parefront.search.samplers.catalog import SAMPLERS
 from parefront.search.samplers.screening import ScreeningSampler
-from parefront.search.samplers.screening.drawn_space import DrawnSpace
 from parefront.search.samplers.shown import ShownTrials
 from parefront.search.storage import open_storage
-from parefront.spaces.space import Candidate, Space
+from parefront.spaces.space import Space
 from parefront.spaces.stage import TargetTraits
 
 Make = Callable[[Path], tuple[BaseStorage, Path]]
 
-OBJECTIVES = {
-    "accuracy": Direction.MAXIMIZE,
-    "latency": Direction.MINIMIZE,
-    "size": Direction.MINIMIZE,
-}
 DIRECTIONS = optuna_directions(list(OBJECTIVES.values()))
 REPEATS = 7
-LAYERS = 20
 
 
 def default_space() -> Space:
     """All stages with their defaults."""
     return Space.of(None, TargetTraits(format="onnx", channel_multiple=8))
-
-
-def outcome(draws: random.Random) -> Outcome:
-    """What a trial leaves, with objectives near a curved front."""
-    direction = np.abs([draws.gauss(0.0, 1.0) for _ in OBJECTIVES])
-    error, latency, size = direction / np.linalg.norm(direction) * (1 + draws.expovariate(3.0))
-    timing = {f"wall_{name}_ms": draws.random() for name in ("median", "p90", "p99", "mean")}
-    channels = {
-        f"features.{layer}.conv": [64, draws.randrange(8, 64, 8)] for layer in range(LAYERS)
-    }
-    return Outcome(
-        status=Status.COMPLETE,
-        measurements={
-            "accuracy": _around(1.0 - error / 4, "", "validation"),
-            "latency": _around(latency, "ms", "rounds").model_copy(update={"details": timing}),
-            "size": Measurement.exact(float(round(1e6 * size)), "B", "file"),
-        },
-        violations={"size": size - 2.0},
-        artifact_sha256=f"{draws.getrandbits(256):064x}",
-        achieved={
-            "prune": {"parameters_before": 272_474, "parameters_after": 90_210}
-            | {"channels": channels, "skipped": {"fc": "its outputs are the model's"}},
-            "recover": {"epochs": 5, "steps": 195, "final_loss": draws.random()},
-        },
-        seconds={step: draws.random() for step in ("stages", "train", "build", "measure")},
-    )
-
-
-def _around(value: float, unit: str, protocol: str) -> Measurement:
-    return Measurement(
-        value=value, low=value * 0.99, high=value * 1.01, unit=unit, samples=200, protocol=protocol
-    )
-
-
-def entries(space: Space, count: int) -> Iterator[Entry]:
-    """Trials of random candidates, as a ledger has them."""
-    draws, owner = random.Random(0), Owner.me()
-    for number, candidate in enumerate(candidates(space, count)):
-        drawn, made = Drawn.of(candidate, space), outcome(draws)
-        trial = FrozenTrial(
-            number=number,
-            trial_id=number + 1,
-            state=TrialState.COMPLETE,
-            value=None,
-            values=[made.measurements[name].value for name in OBJECTIVES],
-            datetime_start=None,
-            datetime_complete=None,
-            params=dict(drawn.parameters),
-            distributions=dict(drawn.distributions),
-            user_attrs={},
-            system_attrs={f"constraints:{name}": v for name, v in made.violations.items()},
-            intermediate_values={},
-        )
-        yield Entry(trial, record(candidate, owner), made)
-
-
-def candidates(space: Space, count: int) -> Iterator[Candidate]:
-    """Random candidates."""
-    found: list[Candidate] = []
-    drawer, draws = DrawnSpace(lambda trial: found.append(space.suggest(trial))), random.Random(1)
-    for _ in range(count):
-        drawer.draw(draws, {})
-        yield found.pop()
-
-
-def record(candidate: Candidate, owner: Owner) -> TrialRecord:
-    """What is written when a trial is created."""
-    return TrialRecord(
-        candidate_id=candidate.id,
-        candidate=candidate.as_dict(),
-        origin=Origin.SAMPLED,
-        owner=owner,
-    )
 
 
 def timed(function: Callable[..., object], *arguments: object) -> float:
@@ -161,15 +83,19 @@ def of_guide(name: str, space: Space, told: Sequence[Entry], marks: Sequence[int
     return found
 
 
-def of_screening(space: Space, told: Sequence[Entry], marks: Sequence[int]) -> list[float]:
+def of_screening(
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    marks: Sequence[int],
+    directions: Sequence[StudyDirection] = DIRECTIONS,
+) -> list[float]:
     """The same for screening, all objectives dear; telling is what the first ask takes longer."""
     sampler, known, found = ScreeningSampler(space=space.suggest, seed=0), 0, []
-    trials = [entry.trial for entry in told]
 
     def ask(count: int) -> float:
         storage = ShownTrials(trials[:count], number=count)
         study = optuna.create_study(
-            study_name="growth", storage=storage, sampler=sampler, directions=DIRECTIONS
+            study_name="growth", storage=storage, sampler=sampler, directions=directions
         )
         return timed(space.suggest, study.ask())
 
@@ -179,6 +105,18 @@ def of_screening(space: Space, told: Sequence[Entry], marks: Sequence[int]) -> l
         found += [1000 * asking, 1000 * max(first - asking, 0.0) / (mark - REPEATS - known)]
         known = mark
     return found
+
+
+def many_objectives(space: Space, told: Sequence[Entry], objectives: int, count: int) -> float:
+    """Milliseconds screening takes to ask with more objectives, near a curved front."""
+    draws = np.random.default_rng(0)
+    trials = [copy.copy(entry.trial) for entry in told[:count]]
+    for trial in trials:
+        direction = np.abs(draws.normal(size=objectives))
+        unit = direction / np.linalg.norm(direction)
+        trial.values = (unit * (1 + draws.exponential(1 / 3))).tolist()
+    minimize = [StudyDirection.MINIMIZE] * objectives
+    return of_screening(space, trials, [count], minimize)[0]
 
 
 def fronts() -> dict[str, float]:
@@ -267,7 +205,7 @@ def main() -> None:
     print(f"{'ms to ask / to tell':>20}" + "".join(f"{mark:>18,}" for mark in marks) + " trials")
     for name in wanted:
         if name == "screening":
-            found = of_screening(space, told, marks)
+            found = of_screening(space, [entry.trial for entry in told], marks)
         else:
             found = of_guide(name, space, told, marks)
         pairs = list(zip(marks, found[::2], found[1::2], strict=True))
@@ -275,6 +213,13 @@ def main() -> None:
             results[f"ask_ms_{name}_{mark}"] = round(asking, 2)
             results[f"tell_ms_{name}_{mark}"] = round(telling, 4)
         print(f"{name:>20}" + "".join(f"{a:10.1f} / {t:5.3f}" for _, a, t in pairs), flush=True)
+
+    if "screening" in wanted:
+        count = 100 if arguments.quick else 400
+        for objectives in (4, 6, 8):
+            asking = many_objectives(space, told, objectives, count)
+            results[f"ask_ms_screening_{count}_of_{objectives}"] = round(asking, 2)
+            print(f"{'screening':>20} {asking:9.1f} with {objectives} objectives, {count} trials")
 
     for label, seconds in fronts().items():
         results[label] = round(seconds, 4)

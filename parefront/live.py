@@ -117,7 +117,13 @@ class LiveDisplay:
         )
 
     def _render(self) -> RenderableType:
-        return Group(self._front, self._picks, self._bar, Text(self._outlook), Text(self._phase, overflow="ellipsis"))
+        return Group(
+            self._front,
+            self._picks,
+            self._bar,
+            Text(self._outlook),
+            Text(self._phase, overflow="ellipsis"),
+        )
 
 
 def _line(trial: int, outcome: Outcome) -> str:

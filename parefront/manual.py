@@ -41,6 +41,7 @@ def study_manual() -> RenderableType:
     objectives = StudyFile.model_fields["objectives"].description
     sections.append(Text(f"[objectives]\n  {objectives}\n"))
     sections.append(_table("[target]", Target))
+    sections.append(Text(f"[[start]]\n  {StudyFile.model_fields['start'].description}\n"))
     sections.append(Text(f"[space]\n  {StudyFile.model_fields['space'].description}\n"))
     for stage in STAGES:
         summary = (stage.__doc__ or "").strip().splitlines()[0]
@@ -66,4 +67,8 @@ def _plain(value: object) -> str:
     options = getattr(value, "options", None)
     if options is not None:
         return str(list(options)) if len(options) > 1 else repr(options[0])
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
     return "-" if value is None else str(value)

@@ -91,13 +91,13 @@ def guidance(
     probed = sensitivity.observations() if sensitivity else []
     axes = _axes(opened, pipeline)
     directions = [axis.direction for axis in axes]
-    name = _sampler(opened, settings, space, len(axes), budget, progress)
+    costs = _Costs.of(pipeline)
+    fullest = space.anchors()[-1]
+    name = _sampler(opened, settings, space, len(axes), budget, costs.all(fullest), progress)
 
     def optuna(sampler: str) -> Guide:
         return OptunaGuide(space, sampler, directions, wanted.seed)
 
-    costs = _Costs.of(pipeline)
-    fullest = space.anchors()[-1]
     surrogate = None
     if name == SCREENING or wanted.gate or wanted.no_gain:
         surrogate = Surrogate(
@@ -266,6 +266,7 @@ def _sampler(
     space: Space,
     objectives: int,
     budget: Budget,
+    trial_seconds: float,
     progress: Progress,
 ) -> str:
     """The name of the sampler; what `auto` picks is decided once."""
@@ -280,7 +281,7 @@ def _sampler(
             objectives=objectives,
             trials=budget.trials,
             seconds=budget.seconds,
-            trial_seconds=None,
+            trial_seconds=trial_seconds,
         )
         choice = choose(situation)
         opened.keep(SAMPLER_KEY, {"name": choice.name, "reason": choice.reason})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -39,6 +40,9 @@ RUNG_KEY = "parefront:rung:{share}"
 _NO_RIVALS = (Status.FAILED, Status.STOPPED, Status.INTERRUPTED)
 """What failed is no measure for others; what was cut short is tried again, and counts then."""
 
+_CUT_SHORT = (Status.STOPPED, Status.INTERRUPTED)
+"""What is tried again."""
+
 MAX_DEATHS = 5
 """A candidate that took its process down this often is not tried again."""
 
@@ -57,14 +61,14 @@ class Entry:
     record: TrialRecord
     outcome: Outcome | None
 
-    @property
+    @cached_property
     def status(self) -> Status:
         """What became of the trial."""
         if self.outcome is None or not self.trial.state.is_finished():
             return Status.RUNNING
         return self.outcome.status
 
-    @property
+    @cached_property
     def counts(self) -> bool:
         """Whether it counts towards the budget: it is over, and will not be tried again."""
         return self.status not in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED)
@@ -96,6 +100,8 @@ class Ledger:
         self._storage = storage
         self._id = storage.get_study_id_from_name(study.study_name)
         self._objectives = tuple(objectives)
+        self._over: list[Entry] = []
+        self._settled = 0
         self._finished: dict[int, Entry] = {}
         self._seen = 0
 
@@ -110,17 +116,23 @@ class Ledger:
         except Failure as error:
             raise failed(error) from error
         self._seen = len(trials)
-        entries = []
-        for trial in trials:
-            if TRIAL_KEY not in trial.user_attrs:
-                continue
-            entry = self._finished.get(trial.number)
-            if entry is None:
-                entry = Entry(trial, record_of(trial), outcome_of(trial))
-                if trial.state.is_finished():
-                    self._finished[trial.number] = entry
-            entries.append(entry)
-        return entries
+        # In a long study nearly all trials are over: they are looked at once.
+        while self._settled < len(trials) and trials[self._settled].state.is_finished():
+            self._over += self._entry(trials[self._settled])
+            self._finished.pop(trials[self._settled].number, None)
+            self._settled += 1
+        return [*self._over, *(e for t in trials[self._settled :] for e in self._entry(t))]
+
+    def _entry(self, trial: FrozenTrial) -> list[Entry]:
+        """The trial with its records; nothing if parefront did not make it."""
+        if TRIAL_KEY not in trial.user_attrs:
+            return []
+        entry = self._finished.get(trial.number)
+        if entry is None:
+            entry = Entry(trial, record_of(trial), outcome_of(trial))
+            if trial.state.is_finished():
+                self._finished[trial.number] = entry
+        return [entry]
 
     def create(
         self,
@@ -261,10 +273,11 @@ class Ledger:
 
 def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     """Records for trying the candidates again whose last trial was cut short, oldest first."""
-    last = {entry.record.candidate_id: entry for entry in entries}
+    cut = {e.record.candidate_id for e in entries if e.status in _CUT_SHORT}
+    last = {e.record.candidate_id: e for e in entries if e.record.candidate_id in cut}
     again = []
     for entry in last.values():
-        if entry.status in (Status.STOPPED, Status.INTERRUPTED):
+        if entry.status in _CUT_SHORT:
             died = entry.status == Status.INTERRUPTED
             deaths = entry.record.deaths + died
             again.append(entry.record.model_copy(update={"deaths": deaths}))

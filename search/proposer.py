@@ -11,12 +11,16 @@ from parefront.objectives.measurement import Direction
 from parefront.search.guide import Drawn, Guide
 from parefront.search.ledger import Entry, unfinished
 from parefront.search.records import Origin, Status
+from parefront.search.samplers.space_size import count_candidates, every_candidate
 from parefront.spaces.space import Candidate, Space
 
 _SAME_BEFORE_RANDOM = 5
 """Draws in a row that are known already before the guide gives way to random ones."""
 _SAME_BEFORE_END = 200
-"""Random draws in a row that are known already before a space counts as searched through."""
+"""Random draws in a row that are known already before a space counts as searched through, unless
+it is small enough to be listed."""
+_MOST_LISTED = 10_000
+"""Candidates of a space up to which it is listed when draws find no new ones."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,15 @@ class Proposer:
             drawn = guide.draw(index, attempt, running)
             if drawn.candidate.id not in known:
                 return Proposal(drawn, Origin.SAMPLED)
+        return self._left_over(known)
+
+    def _left_over(self, known: Set[str]) -> Proposal | None:
+        """What draws have missed, where the space is small enough to list."""
+        if count_candidates(self._space) > _MOST_LISTED:
+            return None
+        for candidate in every_candidate(self._space):
+            if candidate.id not in known:
+                return Proposal(Drawn.of(candidate, self._space), Origin.SAMPLED)
         return None
 
     def _sibling(self, known: Set[str]) -> Candidate | None:

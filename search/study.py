@@ -20,6 +20,7 @@ from parefront.search.loading import load_function
 from parefront.search.opened import OpenedStudy
 from parefront.search.pipeline import Interrupted, Pipeline
 from parefront.search.preparation import prepared_pipeline
+from parefront.search.samplers.catalog import SAMPLERS
 from parefront.search.scenes import traits
 from parefront.search.settle import settle
 from parefront.search.stage_cache import StageCache
@@ -215,6 +216,8 @@ class Study(StoredStudy):
         if not space.stages:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             raise UsageError(f"no stage has anything to do in this model ({reasons})")
+        if settings.study.sampler in SAMPLERS:
+            SAMPLERS[settings.study.sampler].make(0)  # one whose package is missing says so now
         own_candidates(settings.start, space, left_out)  # refused before anything is trained
         lock = self._lock(home)
         with lock:
