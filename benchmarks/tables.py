@@ -108,8 +108,10 @@ def blocks(seed: int) -> Problem:
                 trial.suggest_categorical(f"kernel{i}", kernels)
 
     def evaluate(params: Mapping[str, Any]) -> Floats:
-        chosen = [(params[f"block{i}"], params.get(f"kernel{i}", 0)) for i in range(depth)]
-        index = indices[widths.index(params["width"]), *map(options.index, chosen)]
+        chosen = [params[f"block{i}"] for i in range(depth)]
+        sizes = [0 if kind == "none" else params[f"kernel{i}"] for i, kind in enumerate(chosen)]
+        pairs = zip(chosen, sizes, strict=True)
+        index = indices[widths.index(params["width"]), *map(options.index, pairs)]
         row: Floats = values[index]
         return row
 

@@ -247,6 +247,10 @@ def test_a_second_ctrl_c_gives_up_the_trial_which_is_tried_again(tmp_path: Path)
     assert frame["state"].tolist() == ["complete", "interrupted"]
 
 
+FINE = {"complete", "gated", "early_stopped"}
+"""States of trials in which nothing went wrong."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
@@ -263,7 +267,7 @@ def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
             running.communicate()
         assert running.returncode == -signal.SIGKILL
     killed = pf.Study.load("tiny", storage=url).frame()
-    over = killed["state"].isin(["complete", "failed"]).sum()
+    over = (~killed["state"].isin(["interrupted", "running"])).sum()
     ended = command("launch", "study.toml", "--trials", str(over + 5), cwd=folder)
     assert ended.returncode == 0, ended.stderr
     study = pf.Study.load("tiny", storage=url)
@@ -271,10 +275,10 @@ def test_killed_ten_times_it_ends_with_every_trial_once(tmp_path: Path) -> None:
     assert len(frame) > len(killed) > 0
     assert "interrupted" in set(frame["state"])
     counted = frame[frame["state"] != "interrupted"]
-    assert set(counted["state"]) == {"complete"}, set(counted["reason"])
+    assert set(counted["state"]) <= FINE, set(counted["reason"])
     assert len(counted) == over + 5
     assert counted["candidate_id"].is_unique
-    for sha256 in counted["artifact_sha256"]:
+    for sha256 in counted["artifact_sha256"][counted["state"] == "complete"]:
         study.store.get(sha256, "onnx")
 
 
@@ -289,7 +293,7 @@ def test_two_launches_share_a_study(tmp_path: Path) -> None:
         printed = [running.communicate()[0] for running in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], printed
     frame = pf.Study.load("tiny", storage=f"sqlite:///{folder}/.parefront/studies.db").frame()
-    assert set(frame["state"]) == {"complete"}
+    assert set(frame["state"]) <= FINE
     assert frame["candidate_id"].is_unique
     after = sum(line.startswith("trial ") for text in printed for line in text.splitlines())
     assert after + 2 == len(frame)

@@ -104,9 +104,11 @@ def test_of_every_candidate_on_the_front_all_siblings_were_tried(done: pf.Study)
     space = Space.of(done.settings.space, TargetTraits(format="onnx", channel_multiple=8))
     values = np.array([entry.trial.values for entry in entries])
     front = ~dominated(values, values, values, [True, False, False])
+    firsts = {index[0] for index in map(np.flatnonzero, (values[:, None] == values).all(axis=2))}
     checked = 0
-    for entry, stays in zip(entries, front, strict=True):
-        if stays and "recover" in entry.record.candidate:
+    for row, (entry, stays) in enumerate(zip(entries, front, strict=True)):
+        # Of candidates that measure the same, the first stands for all.
+        if stays and row in firsts and "recover" in entry.record.candidate:
             for sibling in space.siblings(space.candidate(entry.record.candidate)):
                 assert sibling.id in known
                 checked += 1

@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from parefront.search.samplers.screening.candidates import Candidate, plain
 from parefront.search.samplers.screening.hyper import Columns
+from parefront.search.samplers.screening.pooling import ALIKE, Pooling
 from parefront.search.samplers.screening.values import position_of
 
 Floats = NDArray[np.float64]
@@ -45,7 +46,8 @@ class Encoder:
     A number becomes its share of the range, on the logarithmic scale where it has one; a choice
     becomes one column a category, and in addition its rank where the choices are numbers. A
     parameter that is not always active has a column that says whether it is, unless another one
-    says so already, and is in the middle of its range where it is not.
+    says so already, and is in the middle of its range where it is not. Parameters with the same
+    distribution are pooled in further columns.
 
     Args:
         sample: Candidates that show which parameters there are, and when they are active.
@@ -74,17 +76,35 @@ class Encoder:
         raw = np.array([self._raw(candidate) for candidate in sample]).reshape(
             len(sample), len(groups)
         )
-        self._kept = _telling(raw)
+        alike = self._alike(groups)
+        self._pooling = Pooling(alike, raw)
+        self._kept = _telling(self._pooling.added(raw))
+        each = [column.kind in ("number", "order") for column in self._columns]
+        curved = np.array([each[group] for group in groups] + [False] * len(alike))
+        groups += range(len(self._columns), len(self._columns) + len(alike))
         used = np.asarray(groups, dtype=np.intp)[self._kept]
         self.columns = Columns(
-            np.unique(used, return_inverse=True)[1].astype(np.intp),
-            np.array([self._columns[group].kind in ("number", "order") for group in used]) > 0,
+            np.unique(used, return_inverse=True)[1].astype(np.intp), curved[self._kept] > 0
         )
 
     def encode(self, candidates: Sequence[Candidate]) -> Floats:
         """Rows of candidates, `(n, d)`."""
         rows = np.array([self._raw(candidate) for candidate in candidates])
-        return rows.reshape(len(candidates), -1)[:, self._kept]
+        return self._pooling.added(rows.reshape(len(candidates), -1))[:, self._kept]
+
+    def _alike(self, groups: Sequence[int]) -> list[list[int]]:
+        """Positions of the columns that mean the same of different parameters."""
+        first = {group: groups.index(group) for group in groups}
+        sets: dict[object, list[int]] = {}
+        for group, column in enumerate(self._columns):
+            if column.kind != "active":
+                sets.setdefault((column.kind, self.distributions[column.name]), []).append(group)
+        return [
+            [first[group] + offset for group in members]
+            for members in sets.values()
+            if len(members) >= ALIKE
+            for offset in range(self._columns[members[0]].width)
+        ]
 
     def _raw(self, candidate: Candidate) -> list[float]:
         row: list[float] = []
