@@ -30,7 +30,8 @@ def trials_frame(entries: Sequence[Entry], objectives: Sequence[ObjectiveSummary
     beaten beyond the intervals), `front_probability` (that nothing beats it, given the intervals),
     `violation` (sum of how far bounds are broken, relative to the bound's size), `speedup` and
     `shrink` (factors against the baseline, larger is better), `artifact_sha256`, `started`,
-    `finished`, `seconds`, `achieved` (facts by stage). For each further target there are
+    `finished`, `seconds`, `achieved` (facts by stage), `rungs` (what a trial was worth in the middle
+    of its training, each as a `parefront.search.records.Rung`). For each further target there are
     `on_front_{target}`, `front_probability_{target}` and `speedup_{target}`.
 
     Args:
@@ -62,7 +63,8 @@ def _columns(objectives: Sequence[ObjectiveSummary]) -> list[str]:
     return [
         *("trial", "state", "reason", "origin", "candidate_id", "candidate"),
         *measured,
-        *("feasible", "violation", "artifact_sha256", "started", "finished", "seconds", "achieved"),
+        *("feasible", "violation", "artifact_sha256", "started", "finished", "seconds"),
+        *("achieved", "rungs"),
     ]
 
 
@@ -83,6 +85,7 @@ def _row(entry: Entry, objectives: Sequence[ObjectiveSummary]) -> dict[str, obje
         "finished": pd.Timestamp(finished) if finished else pd.NaT,
         "seconds": (finished - started).total_seconds() if started and finished else np.nan,
         "achieved": dict(outcome.achieved) if outcome else {},
+        "rungs": [rung.model_dump(mode="json") for rung in outcome.rungs] if outcome else [],
     }
     for objective in objectives:
         found = outcome.measurements.get(objective.name) if outcome else None

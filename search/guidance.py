@@ -92,8 +92,8 @@ def guidance(
     axes = _axes(opened, pipeline)
     directions = [axis.direction for axis in axes]
     costs = _Costs.of(pipeline)
-    fullest = space.anchors()[-1]
-    name = _sampler(opened, settings, space, len(axes), budget, costs.all(fullest), progress)
+    longest = max(space.anchors(), key=costs.all)
+    name = _sampler(opened, settings, space, len(axes), budget, costs.all(longest), progress)
 
     def optuna(sampler: str) -> Guide:
         return OptunaGuide(space, sampler, directions, wanted.seed)
@@ -105,7 +105,7 @@ def guidance(
             axes,
             derive_seed(wanted.seed, "screening"),
             cost=costs.all,
-            look=_look(pipeline, tick) if costs.training(fullest) > _LOOKING else None,
+            look=_look(pipeline, tick) if costs.training(longest) > _LOOKING else None,
             earlier=_told(axes, space, [*before.observations, *probed]),
         )
     gate = surrogate.hopeless if surrogate and wanted.gate else None

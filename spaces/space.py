@@ -160,22 +160,24 @@ class Space:
             raise SpaceError(f"not a config of this space: {error}") from error
 
     def anchors(self) -> list[Candidate]:
-        """Candidates worth trying before any sampling.
+        """Candidates worth trying before any sampling, the most telling first.
 
-        The unchanged baseline; each technique on its own, with what it makes necessary; each that
-        changes the module with each stage that changes the file, whose gains multiply; and all
-        stages together.
+        The unchanged baseline; each technique that changes the file on its own, which trains
+        nothing; each that changes the module with each that changes the file, whose gains multiply,
+        the strongest first; all stages together; and each technique on its own, with what it makes
+        necessary, for most of which nothing is left to train.
         """
         first = {stage.name: stage.anchors()[0] for stage in self.stages}
         wanted: list[dict[str, StageConfig]] = [{}]
-        wanted += [{s.name: config} for s in self.stages for config in s.anchors()]
+        wanted += [{s.name: c} for s in self.stages if s.form is Form.ONNX for c in s.anchors()]
         wanted += [
             {stage.name: config, later.name: first[later.name]}
             for stage, later in combinations(self.stages, 2)
             if stage.lossy and stage.form is not later.form
-            for config in stage.anchors()
+            for config in reversed(stage.anchors())
         ]
         wanted.append(first)
+        wanted += [{s.name: config} for s in self.stages for config in s.anchors()]
         return list(dict.fromkeys(self.completed(configs) for configs in wanted))
 
     def siblings(self, candidate: Candidate) -> list[Candidate]:

@@ -221,7 +221,7 @@ class Diverging(nn.Module):
 
 def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(tmp_path: Path) -> None:
     task = make(model=Diverging, pretrain=None)
-    ended = study(tmp_path, task=task, trials=3, space={"recover": {}, "quantize": {}}).optimize()
+    ended = study(tmp_path, task=task, trials=5, space={"recover": {}, "quantize": {}}).optimize()
     failed = ended.frame().query("state == 'failed'")
     assert len(failed) >= 1
     assert failed["reason"].str.contains("loss").all()
