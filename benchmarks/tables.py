@@ -1,10 +1,10 @@
 """Tables of networks made up, of other shapes than the one that was trained.
 
 What samplers are judged by must hold for tables that nobody has seen. In each family a network's
-quality is a sum over its layers plus what pairs of neighbours do together plus a little chance; its
-error falls with quality and levels off at both ends. Parameters, and multiplications or latency, follow from the
-layers. The seed draws all of it, so each seed is another table. All networks are listed, so the
-fronts are exact.
+quality follows from its layers, from what pairs of neighbours do together, and from a little
+chance; its error falls with quality and levels off at both ends. Parameters, and multiplications or
+latency, follow from the layers. The seed draws all of it, so each seed is another table. All
+networks are listed, so the fronts are exact.
 """
 
 from __future__ import annotations
@@ -116,3 +116,40 @@ def blocks(seed: int) -> Problem:
         return row
 
     return problem_of("blocks", draw, evaluate, (1, 2), values)
+
+
+def chains(seed: int) -> Problem:
+    """Seven layers of four operations: error, parameters, latency; 16,384 networks.
+
+    The weakest layer decides most of the quality, and what an operation is worth in one layer says
+    nothing of the next. Going over from one operation to another takes time.
+    """
+    random = np.random.default_rng([seed, 6])
+    depth, operations = 7, ("a", "b", "c", "d")
+    worth = random.uniform(0.0, 1.0, (depth, 4))
+    parameters = worth**1.5 * random.uniform(0.5, 4.0, (depth, 1)) + 0.1
+    parameters *= random.lognormal(0.0, 0.3, (depth, 4))
+    latency = random.uniform(0.2, 1.0, (depth, 4)) * (0.3 + worth)
+    change = random.uniform(0.0, 0.3, (4, 4)) * (1.0 - np.eye(4))
+    rows = np.array(list(product(range(4), repeat=depth)))
+    layer = np.arange(depth)
+    weakest = -np.log(np.exp(-4.0 * worth[layer, rows]).sum(axis=1))
+    quality = weakest + 0.15 * (rows[:, 1:] == rows[:, :-1]).sum(axis=1)
+    values = np.column_stack(
+        [
+            _levelled(quality, random),
+            parameters[layer, rows].sum(axis=1),
+            latency[layer, rows].sum(axis=1) + change[rows[:, :-1], rows[:, 1:]].sum(axis=1),
+        ]
+    )
+
+    def draw(trial: optuna.trial.BaseTrial) -> None:
+        for i in range(depth):
+            trial.suggest_categorical(f"layer{i}", operations)
+
+    def evaluate(params: Mapping[str, Any]) -> Floats:
+        chosen = [operations.index(params[f"layer{i}"]) for i in range(depth)]
+        row: Floats = values[int(np.dot(chosen, 4 ** np.arange(depth)[::-1]))]
+        return row
+
+    return problem_of("chains", draw, evaluate, (1, 2), values)

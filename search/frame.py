@@ -30,8 +30,8 @@ def trials_frame(entries: Sequence[Entry], objectives: Sequence[ObjectiveSummary
     beaten beyond the intervals), `front_probability` (that nothing beats it, given the intervals),
     `violation` (sum of how far bounds are broken, relative to the bound's size), `speedup` and
     `shrink` (factors against the baseline, larger is better), `artifact_sha256`, `started`,
-    `finished`, `seconds`, `achieved` (facts by stage), `rungs` (what a trial was worth in the middle
-    of its training, each as a `parefront.search.records.Rung`). For each further target there are
+    `finished`, `seconds`, `achieved` (facts by stage), `rungs` (what it was worth in the middle of
+    its training, each as a `parefront.search.records.Rung`). For each further target there are
     `on_front_{target}`, `front_probability_{target}` and `speedup_{target}`.
 
     Args:

@@ -1,4 +1,4 @@
-"""What to try next: interrupted candidates, what is known beforehand, siblings, then draws."""
+"""What to try next: interrupted candidates, what is known, siblings, anchors, then draws."""
 
 from __future__ import annotations
 
@@ -123,13 +123,20 @@ class Proposer:
             candidate = self._space.candidate(record.candidate)
             return Proposal(Drawn.of(candidate, self._space), record.origin, record.deaths)
         known = {entry.record.candidate_id for entry in entries}
-        for name, (candidate, origin) in self._beforehand.items():
-            if name not in known:
-                return Proposal(Drawn.of(candidate, self._space), origin)
-        sibling = self._sibling(known) if self._siblings else None
-        if sibling is not None:
-            return Proposal(Drawn.of(sibling, self._space), Origin.SIBLING)
+        beforehand = self._next(known)
+        if beforehand is None or beforehand[1] == Origin.ANCHOR:
+            sibling = self._sibling(known) if self._siblings else None
+            if sibling is not None:  # nothing is trained for it, as for most anchors
+                beforehand = sibling, Origin.SIBLING
+        if beforehand is not None:
+            candidate, origin = beforehand
+            return Proposal(Drawn.of(candidate, self._space), origin)
         return self._sampled(entries, known)
+
+    def _next(self, known: Set[str]) -> tuple[Candidate, Origin] | None:
+        """The first of what is to be tried before any drawing."""
+        waiting = (each for name, each in self._beforehand.items() if name not in known)
+        return next(waiting, None)
 
     def _sampled(self, entries: Sequence[Entry], known: Set[str]) -> Proposal | None:
         index = len(self._told)

@@ -163,13 +163,16 @@ class Space:
         """Candidates worth trying before any sampling, the most telling first.
 
         The unchanged baseline; each technique that changes the file on its own, which trains
-        nothing; each that changes the module with each that changes the file, whose gains multiply,
-        the strongest first; all stages together; and each technique on its own, with what it makes
+        nothing; all stages together, at their strongest, which shows where the front ends; each
+        that changes the module with each that changes the file, whose gains multiply, the strongest
+        first; all together, as they are best; and each technique on its own, with what it makes
         necessary, for most of which nothing is left to train.
         """
         first = {stage.name: stage.anchors()[0] for stage in self.stages}
+        strongest = {s.name: s.anchors()[-1] for s in self.stages if s.form is Form.MODULE}
         wanted: list[dict[str, StageConfig]] = [{}]
         wanted += [{s.name: c} for s in self.stages if s.form is Form.ONNX for c in s.anchors()]
+        wanted.append(first | strongest)
         wanted += [
             {stage.name: config, later.name: first[later.name]}
             for stage, later in combinations(self.stages, 2)
