@@ -272,9 +272,8 @@ class Pipeline:
         """
         kept = self._rungs_kept(trial)
         for share in trial.checks.rungs:
-            if f"{share}" not in kept:
-                break
-            self._judge(trial, share, kept[f"{share}"])
+            if f"{share}" in kept:
+                self._judge(trial, share, kept[f"{share}"])
 
     def _report(self, trial: _Trial, share: float, module: nn.Module) -> None:
         """Notes what a module is worth in the middle of its training."""
