@@ -13,10 +13,10 @@ The last line is a JSON object of means over the seeds: `hv_25`, `hv_50`, `hv_10
 sampler; `learnt_hv_...` when it is not told the space; `noise_hv_...` when the cheap objectives are
 off by 3 %; `renamed_hv_...` when the names of the operations are shuffled in each layer, so that no
 two layers are alike; `dear_hv_...` when it may not look the cheap objectives up; `tpe_hv_...`,
-`nsga2_hv_...`, `gp_hv_...` and `random_hv_...` of Optuna's samplers. With `--synthetic` the names begin with the problem.
-Larger is better; 1 is the whole front. `ask_ms` is the processor time of a proposal of the
-screening sampler in these searches, `ask_ms_10000` that after 10,000 random trials of a problem
-with 11 parameters and 3 objectives, all of which are dear.
+`nsga2_hv_...`, `gp_hv_...` and `random_hv_...` of Optuna's samplers. With `--synthetic` the names
+begin with the problem. Larger is better; 1 is the whole front. `ask_ms` is the processor time of a
+proposal of the screening sampler in these searches, `ask_ms_10000` that after 10,000 random trials
+of a problem with 11 parameters and 3 objectives, all of which are dear.
 
 The sampler was made with the others in view; `chains` and the renamed table came when it was done.
 """

@@ -1,25 +1,17 @@
-"""Gaussian process, warp and encoding against closed forms, plain formulas and differences."""
+"""Gaussian process and warp against closed forms, plain formulas and differences."""
 
 from __future__ import annotations
 
-from random import Random
-
 import numpy as np
-import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from parefront.search.samplers.screening.candidates import Candidate, generator
-from parefront.search.samplers.screening.drawn_space import DrawnSpace
-from parefront.search.samplers.screening.encoding import Encoder
 from parefront.search.samplers.screening.gaussian_process import GaussianProcess
 from parefront.search.samplers.screening.hyper import Columns, Hyper
 from parefront.search.samplers.screening.hyper_fit import Posterior, fit
-from parefront.search.samplers.screening.learned_space import LearnedSpace
 from parefront.search.samplers.screening.model import Fitted, Model
-from parefront.search.samplers.screening.values import at_position, neighbour, position_of
 from parefront.search.samplers.screening.warping import Warp
 
 Floats = NDArray[np.float64]
@@ -177,74 +169,3 @@ class TestWarp:
         for power in (-2.0, 0.0, 4.0):
             far = Warp.of(np.arange(9.0), power).backward(np.array([-1e9, 1e9]))
             assert np.isfinite(far).all()
-
-
-def draw(trial: optuna.trial.BaseTrial) -> None:
-    trial.suggest_float("rate", 1e-3, 1.0, log=True)
-    trial.suggest_categorical("bits", (4, 8, 16))
-    if trial.suggest_categorical("prune", (False, True)):
-        trial.suggest_float("ratio", 0.0, 1.0)
-    elif trial.suggest_categorical("share", (False, True)):
-        trial.suggest_categorical("kind", ("a", "b", None))
-
-
-class TestCandidates:
-    @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
-    def test_positions_and_neighbours_stay_within_bounds(self, seed: int, share: float) -> None:
-        random = Random(seed)
-        each: optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution
-        for each in (
-            optuna.distributions.FloatDistribution(-2.0, 3.0),
-            optuna.distributions.FloatDistribution(1e-5, 1e2, log=True),
-            optuna.distributions.FloatDistribution(0.0, 1.0, step=0.25),
-            optuna.distributions.IntDistribution(1, 7),
-            optuna.distributions.IntDistribution(1, 100, log=True),
-            optuna.distributions.IntDistribution(4, 64, step=4),
-        ):
-            value = at_position(each, share)
-            assert each.low <= value <= each.high
-            near = neighbour(each, value, random)
-            assert each.low <= near <= each.high
-            assert type(near) is type(value)
-            assert at_position(each, position_of(each, value)) == pytest.approx(value)
-
-    def test_a_grid_never_stands_still(self) -> None:
-        each = optuna.distributions.IntDistribution(1, 3)
-        for seed in range(200):
-            random = Random(seed)
-            random_jump = Random(seed).random() < 0.2
-            assert random_jump or neighbour(each, 2, random) != 2
-
-    def test_rows_tell_candidates_apart(self) -> None:
-        space = DrawnSpace(draw)
-        sample = [space.draw(generator(0, i), {}) for i in range(200)]
-        encoder = Encoder(sample)
-        rows = encoder.encode(sample)
-        assert len({row.tobytes() for row in rows}) == len({each.key for each in sample})
-        assert ((rows >= 0.0) & (rows <= 1.0)).all()
-        assert len(encoder.columns.groups) == rows.shape[1]
-
-    def test_two_categories_are_at_distance_one(self) -> None:
-        space = DrawnSpace(lambda trial: trial.suggest_categorical("kind", ("a", "b", "c")))
-        sample = [space.draw(generator(0), {"kind": kind}) for kind in "abc"]
-        rows = Encoder(sample).encode(sample)
-        for one in range(3):
-            for other in range(one):
-                assert np.linalg.norm(rows[one] - rows[other]) == pytest.approx(1.0)
-
-    def test_wanted_values_are_taken_where_they_fit(self) -> None:
-        wanted = {"prune": True, "ratio": 0.3, "bits": 5, "rate": 7.0, "kind": "a"}
-        params = DrawnSpace(draw).draw(generator(0), wanted).params
-        assert params["ratio"] == 0.3
-        assert params["rate"] == 1.0
-        assert params["bits"] in (4, 8, 16)
-        assert "kind" not in params
-
-    def test_a_learnt_space_draws_what_the_real_one_would(self) -> None:
-        space, learned = DrawnSpace(draw), LearnedSpace()
-        for i in range(60):
-            learned.absorb(space.draw(generator(0, i), {}))
-        for i in range(100):
-            drawn = learned.draw(generator(1, i), {})
-            again: Candidate = space.draw(generator(2), drawn.params)
-            assert again.key == drawn.key
