@@ -25,7 +25,7 @@ from parefront.search.samplers.screening.surrogates import Surrogates
 
 Floats = NDArray[np.float64]
 
-_REGION = 64
+_REGION = 128
 """Points of the front that gains are measured against at most."""
 
 
@@ -87,7 +87,11 @@ class Scorer:
         front = np.vstack([history.values[history.front], believed])
         front = (front - frame.low) / frame.width
         front = front[nondominated(front)]
-        self._region = FreeRegion(front[:: 1 + max(0, len(front) - 1) // _REGION])
+        if len(front) > _REGION:
+            # Evenly along one objective, so that no part of the front is left out.
+            order = np.argsort(front[:, 0], kind="stable")
+            front = front[order[np.linspace(0, len(front) - 1, _REGION).round().astype(np.intp)]]
+        self._region = FreeRegion(front)
         self._fixed = fixed
         self._norms: Floats | None = None
 

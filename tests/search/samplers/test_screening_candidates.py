@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parefront.search.samplers.screening import encoding
 from parefront.search.samplers.screening.candidates import generator
 from parefront.search.samplers.screening.drawn_space import DrawnSpace
 from parefront.search.samplers.screening.encoding import Encoder
@@ -110,22 +111,29 @@ class TestPooling:
         rows = Encoder(sample).encode(sample)
         assert rows.shape == (20, 2)
 
-    def test_what_a_choice_does_in_some_layers_is_expected_in_others(self) -> None:
+    def test_what_a_choice_does_in_some_layers_is_expected_in_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         space = DrawnSpace(self.layers)
         random = [space.draw(generator(0, i), {}) for i in range(150)]
-        encoder = Encoder(random)
         # In the last layer, only one choice was ever tried.
         told = [each for each in random if each.params["layer4"] == "a"][:30]
-        counts = np.array([list(each.params.values()).count("b") for each in told], dtype=float)
-        rows = encoder.encode(told)
-        targets = (counts - counts.mean()) / counts.std()
-        hyper, _ = fit(rows, encoder.columns, targets)
-        process = GaussianProcess(rows, encoder.columns, targets, hyper)
-        pairs = [
-            (space.draw(generator(1), each.params | {"layer4": "b"}), each) for each in random[:40]
-        ]
-        there, here = (
-            process.predict(encoder.encode(list(each)))[0] for each in zip(*pairs, strict=True)
-        )
-        changed = [each.params["layer4"] != "b" for _, each in pairs]
-        assert np.mean(there[changed] - here[changed]) > 0.5 / counts.std()
+        last = [(each, space.draw(generator(1), {**each.params, "layer4": "b"})) for each in told]
+
+        def expected() -> float:
+            """What the other choice is expected to do, of something that each `b` adds 1 to."""
+            encoder = Encoder(random)
+            rows = encoder.encode(told)
+            layers = [[each.params[f"layer{i}"] for i in range(5)] for each in told]
+            values = np.array([each.count("b") for each in layers], dtype=float)
+            targets = (values - values.mean()) / values.std()
+            hyper, _ = fit(rows, encoder.columns, targets)
+            process = GaussianProcess(rows, encoder.columns, targets, hyper)
+            before, after = (
+                process.predict(encoder.encode(each))[0] for each in zip(*last, strict=True)
+            )
+            return float(np.mean(after - before) * values.std())
+
+        pooled = expected()
+        monkeypatch.setattr(encoding, "ALIKE", 99)
+        assert pooled > 0.2 > 0.05 > expected()
