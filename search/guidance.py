@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parefront.errors import TrialError
+from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Bound
 from parefront.search.budget import Budget
 from parefront.search.checks import Hopeless, TrialChecks
@@ -232,6 +233,7 @@ def _worth(
     pipeline: Pipeline, gate: Hopeless | None, tick: Callable[[], None], *, looks: bool
 ) -> Callable[[Candidate], bool]:
     """Whether a candidate that needs no training is worth measuring, by its file if need be."""
+    looked: dict[str, Mapping[str, Measurement]] = {}
 
     def worth(candidate: Candidate) -> bool:
         if gate is None:
@@ -242,9 +244,11 @@ def _worth(
         if not looks:
             return True
         try:
-            return gate(candidate, pipeline.look(candidate)) is None
+            if candidate.id not in looked:
+                looked[candidate.id] = pipeline.look(candidate)
         except TrialError:
             return True  # the trial will say what is wrong
+        return gate(candidate, looked[candidate.id]) is None
 
     return worth
 

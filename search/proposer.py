@@ -165,10 +165,13 @@ class Proposer:
         """What is nearly free beside a candidate on the front, the oldest first."""
         for candidate in self._front:
             if candidate.id not in self._expanded:
-                for sibling in self._space.siblings(candidate):
-                    if sibling.id not in known and self._worth(sibling):
+                left = [s for s in self._space.siblings(candidate) if s.id not in known]
+                for sibling in left:
+                    if self._worth(sibling):
                         return sibling
-                self._expanded.add(candidate.id)
+                # What is not worth trying now is asked about again, as a later launch would.
+                if not left:
+                    self._expanded.add(candidate.id)
         return None
 
     def _tell(self, entries: Sequence[Entry]) -> None:

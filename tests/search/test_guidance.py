@@ -149,16 +149,16 @@ class TestNoGain:
 
 
 MINE: dict[str, dict[str, Any]] = {
-    "prune": {"ratio": 0.31, "importance": "l1", "scope": "uniform", "multiple": 16},
+    "prune": {"ratio": 0.31, "importance": "l1", "scope": "uniform"},
     "recover": {"epochs": 2, "learning_rate": 0.002, "soft_weight": 0.0, "batch_size": 64},
 }
 
 
 class TestStart:
     def test_ones_own_candidates_come_after_the_baseline(self, tmp_path: Path) -> None:
-        frame = study(tmp_path, start=[MINE], trials=3).optimize().frame()
+        frame = study(tmp_path, start=[MINE], trials=3, siblings=False).optimize().frame()
         assert frame["origin"].tolist() == ["baseline", "warm", "anchor"]
-        assert frame["candidate"].iloc[1]["prune"] == MINE["prune"]
+        assert MINE["prune"].items() <= frame["candidate"].iloc[1]["prune"].items()
 
     def test_what_the_space_cannot_draw_is_refused_before_anything_is_trained(
         self, tmp_path: Path, trainings: list[str]

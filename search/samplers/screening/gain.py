@@ -71,36 +71,40 @@ class Predicted:
         return lengths
 
 
-def expected_gain(
-    region: FreeRegion, reference: Floats, objectives: Sequence[Known | Predicted]
+def expected_gains(
+    region: FreeRegion, references: Sequence[Floats], objectives: Sequence[Known | Predicted]
 ) -> Floats:
-    """Expected gain in hypervolume of each candidate alone.
+    """Expected gain in hypervolume of each candidate alone, up to each of some references.
 
     Args:
         region: What the front leaves free.
-        reference: `(m,)` point up to which volume counts.
+        references: `r` points, each `(m,)`, up to which volume counts.
         objectives: What is known or predicted of each of `m` objectives, for `n` candidates.
 
     Returns:
-        `(n,)` gains, never negative.
+        `(r, n)` gains, never negative.
     """
-    lower, upper = region.boxes(reference)
+    boxes = [region.boxes(reference) for reference in references]
+    lower, upper = (np.concatenate(corners) for corners in zip(*boxes, strict=True))
+    ends = np.cumsum([len(low) for low, _ in boxes])[:-1]
     sides = []
     for axis, objective in enumerate(objectives):
+        # What is covered up to an edge is needed once, however many boxes have it.
         edges, where = np.unique(
             np.concatenate([lower[:, axis], upper[:, axis]]), return_inverse=True
         )
-        finite = np.where(np.isfinite(edges), edges, reference[axis])
-        below = objective.below(finite)
-        below[:, ~np.isfinite(edges)] = 0.0
+        finite = np.isfinite(edges)
+        below = objective.below(np.where(finite, edges, 0.0))
+        below[:, ~finite] = 0.0
         sides.append((below, where[: len(lower)], where[len(lower) :]))
     count = len(sides[0][0])
-    total = np.zeros(count)
+    total = np.zeros((len(references), count))
     step = max(1, _ELEMENTS // max(1, len(lower)))
     for start in range(0, count, step):
         rows = slice(start, start + step)
-        product: Floats | float = 1.0
+        product: Floats = np.ones((1, 1))
         for below, low, high in sides:
             product = product * (below[rows][:, high] - below[rows][:, low])
-        total[rows] = np.sum(product, axis=1)
+        for index, part in enumerate(np.split(product, ends, axis=1)):
+            total[index, rows] = part.sum(axis=1)
     return total

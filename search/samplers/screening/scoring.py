@@ -16,7 +16,7 @@ from parefront.search.samplers.screening.frame import Frame
 from parefront.search.samplers.screening.gain import (
     Known,
     Predicted,
-    expected_gain,
+    expected_gains,
 )
 from parefront.search.samplers.screening.history import History
 from parefront.search.samplers.screening.normal import probability_below
@@ -128,11 +128,8 @@ class Scorer:
                 frame.stretch(objective, nodes[:, nodes.shape[1] // 2])
             objectives.append(Predicted(nodes))
         self._fixed = True
-        gains = [
-            expected_gain(self._region, reference, objectives)
-            for reference in (frame.far, frame.near)
-        ]
-        return np.array(gains) * self._chances(candidates, rows, widen, looked)
+        gains = expected_gains(self._region, (frame.far, frame.near), objectives)
+        return gains * self._chances(candidates, rows, widen, looked)
 
     def scores(
         self,

@@ -15,7 +15,7 @@ from parefront.search.samplers.screening.gain import (
     NODES,
     Known,
     Predicted,
-    expected_gain,
+    expected_gains,
 )
 from parefront.search.samplers.screening.normal import probability_below, student_quantile
 from parefront.search.samplers.screening.selection import nondominated
@@ -38,12 +38,13 @@ def fronts(draw: st.DrawFn) -> Floats:
 
 @given(fronts(), st.integers(0, 2**32 - 1))
 def test_gains_of_known_points_are_differences_of_hypervolume(front: Floats, seed: int) -> None:
-    reference = np.full(front.shape[1], 5.5)
+    references = [np.full(front.shape[1], 5.5), np.arange(front.shape[1]) + 2.5]
     points = np.random.default_rng(seed).uniform(-1.0, 7.0, (8, front.shape[1])).round(1)
-    gains = expected_gain(FreeRegion(front), reference, [Known(column) for column in points.T])
-    before = volume(front, reference)
-    expected = [volume(np.vstack([front, point]), reference) - before for point in points]
-    np.testing.assert_allclose(gains, expected, atol=1e-9)
+    gains = expected_gains(FreeRegion(front), references, [Known(column) for column in points.T])
+    for reference, got in zip(references, gains, strict=True):
+        before = volume(front, reference)
+        expected = [volume(np.vstack([front, point]), reference) - before for point in points]
+        np.testing.assert_allclose(got, expected, atol=1e-9)
 
 
 @given(fronts())
@@ -56,8 +57,8 @@ def test_the_boxes_do_not_overlap(front: Floats) -> None:
 
 def test_without_a_front_the_gain_is_the_whole_box() -> None:
     region = FreeRegion(np.empty((0, 2)))
-    gains = expected_gain(region, np.ones(2), [Known(np.array([0.5, 2.0])), Known(np.zeros(2))])
-    np.testing.assert_allclose(gains, [0.5, 0.0])
+    gains = expected_gains(region, [np.ones(2)], [Known(np.array([0.5, 2.0])), Known(np.zeros(2))])
+    np.testing.assert_allclose(gains, [[0.5, 0.0]])
 
 
 @pytest.mark.parametrize("dear", [[0], [0, 2], [0, 1, 2]])
@@ -74,7 +75,7 @@ def test_expected_gains_are_those_of_random_draws(dear: list[int]) -> None:
         else Known(means[:, i])
         for i in range(3)
     ]
-    gains = expected_gain(FreeRegion(front), reference, objectives)
+    gains = expected_gains(FreeRegion(front), [reference], objectives)[0]
     before = volume(front, reference)
     for row in range(6):
         drawn = np.repeat(means[row][None], 4000, axis=0)
