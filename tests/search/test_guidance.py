@@ -14,7 +14,6 @@ from parefront.errors import StudyFileError
 from parefront.search.launch import Silent
 from parefront.search.records import Outcome
 from parefront.search.study_record import SAMPLER_KEY, SENSITIVITY_KEY
-from parefront.spaces.distillation import recovery
 from tests.tiny import make
 
 SPACE: dict[str, dict[str, Any]] = {
@@ -53,19 +52,6 @@ def study(folder: Path, task: pf.Task | None = None, **changes: Any) -> pf.Study
         "storage": f"sqlite:///{folder}/studies.db",
     }
     return pf.Study(task or make(), **(parts | changes))
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    made: list[str] = []
-    real = recovery.RecoveryTraining.apply
-
-    def noted(self: Any, model: Any, config: Any, context: Any) -> Any:
-        made.append("recover")
-        return real(self, model, config, context)
-
-    monkeypatch.setattr(recovery.RecoveryTraining, "apply", noted)
-    return made
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from parefront.objectives.measurement import Measurement
 from parefront.search.pipeline import Interrupted, Pipeline
 from parefront.search.records import Outcome, Rung, Status
 from parefront.search.stage_cache import StageCache
-from parefront.spaces.distillation import recovery
 from parefront.spaces.space import Candidate
 from tests.search.pipelines import pipeline
 from tests.tiny import make
@@ -48,19 +47,6 @@ class Asked:
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return pipeline(tmp_path_factory.mktemp("pipeline"), make(), SPACE)
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    made: list[str] = []
-    real = recovery.RecoveryTraining.apply
-
-    def noted(self: Any, model: Any, config: Any, context: Any) -> Any:
-        made.append("recover")
-        return real(self, model, config, context)
-
-    monkeypatch.setattr(recovery.RecoveryTraining, "apply", noted)
-    return made
 
 
 def pruned(of: Pipeline) -> Candidate:

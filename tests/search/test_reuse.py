@@ -10,7 +10,6 @@ import pytest
 import parefront as pf
 from parefront.search import builder, stage_code
 from parefront.search.ledger import Entry
-from parefront.spaces.distillation import recovery
 from tests.tiny import data, make
 
 SPACE: dict[str, dict[str, Any]] = {
@@ -29,20 +28,6 @@ def study(folder: Path, storage: str, task: pf.Task | None = None, **changes: An
         "storage": f"sqlite:///{folder}/{storage}.db",
     }
     return pf.Study(task or make(), **(parts | changes))
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes every training of a stage and of a baseline."""
-    made: list[str] = []
-    real = recovery.RecoveryTraining.apply
-
-    def noted(self: Any, model: Any, config: Any, context: Any) -> Any:
-        made.append("recover")
-        return real(self, model, config, context)
-
-    monkeypatch.setattr(recovery.RecoveryTraining, "apply", noted)
-    return made
 
 
 def outcomes(found: pf.Study) -> list[Entry]:

@@ -118,7 +118,7 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
             params: Parameters of the candidate.
             distributions: Their distributions.
             deviations: By how many predicted standard deviations it may be better than expected.
-                About 84 % of candidates are not better with 1, 98 % with 2, 99.9 % with 3.
+                Of normal values 84 % are not better with 1, 98 % with 2, 99.9 % with 3.
 
         Returns:
             Values by objective, in its unit and direction; `None` before there is a model, or if
