@@ -71,9 +71,12 @@ def launch(
         raise UsageError(f"--time: {error}") from error
     chosen = Study.from_file(study, storage=storage)
     budget = chosen.budget(trials, limit)
-    _end_on_signal(chosen.stop)
-    with LiveDisplay(chosen, budget, out) as display:
-        chosen.optimize(trials=trials, time=limit, progress=display)
+    # Its own descriptor, because what libraries print while a model is exported is thrown away.
+    with os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding) as file:
+        console = Console(file=file, width=None if file.isatty() else _WIDTH)
+        with LiveDisplay(chosen, budget, console) as display:
+            _end_on_signal(chosen.stop, display.ending)
+            chosen.optimize(trials=trials, time=limit, progress=display)
     summary = chosen.summary()
     for stage, reason in summary.stages_left_out.items():
         out.print(f"stage '{stage}' was left out: {reason}", highlight=False)
@@ -347,7 +350,7 @@ def _next_steps(name: str, storage: str | None) -> None:
         out.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
-def _end_on_signal(stop: Callable[..., None]) -> None:
+def _end_on_signal(stop: Callable[..., None], say: Callable[[], None]) -> None:
     """First signal: end after the trial under way; second: at once."""
     asked = False
 
@@ -356,7 +359,7 @@ def _end_on_signal(stop: Callable[..., None]) -> None:
         first, asked = not asked, True  # before anything else: the second may come at once
         stop(now=not first)
         if first:
-            err.print("ending after this trial; again to end now", highlight=False)
+            say()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)

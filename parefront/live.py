@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from threading import Thread
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +43,7 @@ class LiveDisplay:
         self._front: RenderableType = Text("")
         self._picks = Text("")
         self._outlook = ""
+        self._ending = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -105,6 +107,14 @@ class LiveDisplay:
         if not self._console.is_terminal:
             self._console.print(self._outlook, highlight=False)
 
+    def ending(self) -> None:
+        """Shows that no further trial begins; may be called from a signal handler."""
+        self._ending = "ending after this trial; again to end now"
+        if not self._console.is_terminal:
+            # In a thread: the signal may have come while this one was printing a line, and a
+            # console drops what is printed within that.
+            Thread(target=self._console.print, args=(self._ending,)).start()
+
     def _best(self) -> Text:
         try:
             knee = self._study.pick("knee")
@@ -123,6 +133,7 @@ class LiveDisplay:
             self._bar,
             Text(self._outlook),
             Text(self._phase, overflow="ellipsis"),
+            Text(self._ending, style="bold"),
         )
 
 

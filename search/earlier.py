@@ -100,6 +100,16 @@ def earlier(
     )
 
 
+def check_earlier(names: Sequence[str], url: str, study: OpenedStudy) -> None:
+    """Checks that there are such studies, and that they fit; as `earlier`, which needs a baseline.
+
+    Raises:
+        StudyFileError: As `earlier`.
+    """
+    for name in names:
+        _found(name, url, study)
+
+
 @dataclass(frozen=True)
 class _Source:
     """An earlier study, under a name that no other has; `same` if it says what we would measure."""

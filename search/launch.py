@@ -17,6 +17,7 @@ from parefront.search.ledger import Entry, Ledger
 from parefront.search.pipeline import Checks, Interrupted, NoChecks
 from parefront.search.proposer import Proposal, Proposer
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
+from parefront.search.turns import turn
 from parefront.spaces.space import Candidate
 
 
@@ -113,28 +114,35 @@ class Loop:
         """Runs trials; returns why it ended."""
         owner = Owner.me()
         while not self.stop.requested:
-            with self.lock:
-                entries = self.ledger.entries()
-                if self.ledger.reclaim(entries):
-                    entries = self.ledger.entries()
-                spent = self.budget.spent(entries, datetime.now())
-                if spent is not None:
-                    return spent
-                try:
-                    proposal = self.proposer.propose(entries)
-                except Interrupted:
-                    break
-                if proposal is None:
-                    return "the space is searched through"
-                if proposal.origin == Origin.SAMPLED and self.no_gain is not None:
-                    reason = self.no_gain(entries)
-                    if reason is not None:
-                        return reason
-                trial_id = self._create(proposal, owner)
+            try:
+                with turn(self.lock, lambda: self.stop.requested, self.progress.phase):
+                    chosen = self._choose(owner)
+            except Interrupted:
+                break
+            if isinstance(chosen, str):
+                return chosen
+            trial_id, proposal = chosen
             # What is already trained is not stopped from being trained.
             checks = NoChecks() if proposal.origin == Origin.SIBLING else self.checks(trial_id)
             self._run(trial_id, proposal.candidate, checks)
         return "it was stopped"
+
+    def _choose(self, owner: Owner) -> tuple[int, Proposal] | str:
+        """A new trial, by the storage's id, and what it is to try; or why there is none."""
+        entries = self.ledger.entries()
+        if self.ledger.reclaim(entries):
+            entries = self.ledger.entries()
+        spent = self.budget.spent(entries, datetime.now())
+        if spent is not None:
+            return spent
+        proposal = self.proposer.propose(entries)
+        if proposal is None:
+            return "the space is searched through"
+        if proposal.origin == Origin.SAMPLED and self.no_gain is not None:
+            reason = self.no_gain(entries)
+            if reason is not None:
+                return reason
+        return self._create(proposal, owner), proposal
 
     def _create(self, proposal: Proposal, owner: Owner) -> int:
         record = TrialRecord(

@@ -13,6 +13,7 @@ from parefront.objectives.objective import Bound
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
 from parefront.search.builder import Builder
+from parefront.search.earlier import check_earlier
 from parefront.search.finals import build_finals
 from parefront.search.guidance import guidance
 from parefront.search.launch import Loop, Progress, Silent, Stop
@@ -27,7 +28,9 @@ from parefront.search.stage_cache import StageCache
 from parefront.search.storage import default_url, home_of
 from parefront.search.stored_study import OBJECT, StoredStudy, summaries
 from parefront.search.study_file import StudyFile
+from parefront.search.study_record import WARM_KEY
 from parefront.search.task import Task, prepare
+from parefront.search.turns import turn
 from parefront.search.warm_start import own_candidates
 from parefront.spaces.space import Candidate, Space
 from parefront.spaces.stage import TargetTraits
@@ -220,17 +223,19 @@ class Study(StoredStudy):
             SAMPLERS[settings.study.sampler].make(0)  # one whose package is missing says so now
         own_candidates(settings.start, space, left_out)  # refused before anything is trained
         lock = self._lock(home)
-        with lock:
-            opened = OpenedStudy.begin(
-                settings,
-                self.storage,
-                task,
-                task_base=str(self._base) if self._task is None else None,
-                left_out=left_out,
-                channel_multiple=known.channel_multiple,
-            )
-            self._opened = opened
-            try:
+        try:
+            with turn(lock, lambda: self._stop.requested, progress.phase):
+                opened = OpenedStudy.begin(
+                    settings,
+                    self.storage,
+                    task,
+                    task_base=str(self._base) if self._task is None else None,
+                    left_out=left_out,
+                    channel_multiple=known.channel_multiple,
+                )
+                self._opened = opened
+                if WARM_KEY not in opened.optuna_study.user_attrs:
+                    check_earlier(settings.study.warm_start, self.storage, opened)
                 pipeline = prepared_pipeline(
                     opened,
                     Builder(
@@ -255,9 +260,9 @@ class Study(StoredStudy):
                     progress=progress,
                     tick=self._tick,
                 )
-            except Interrupted:
-                self.ended = "it was stopped"
-                return self
+        except Interrupted:
+            self.ended = "it was stopped"
+            return self
         self.ended = Loop(
             ledger=opened.ledger,
             proposer=lead.proposer,

@@ -247,6 +247,34 @@ def test_a_second_ctrl_c_gives_up_the_trial_which_is_tried_again(tmp_path: Path)
     assert frame["state"].tolist() == ["complete", "complete", "interrupted"]
 
 
+@pytest.mark.slow
+def test_ctrl_c_is_answered_while_a_library_that_prints_is_silenced(tmp_path: Path) -> None:
+    (tmp_path / "signals.py").write_text(SIGNALS)
+    with begin(in_folder(tmp_path, FILE.replace(f"{TASK}:task", "signals.py:task"))) as running:
+        printed = running.communicate()[0]
+    assert running.returncode == 1, printed  # the baseline was not measured yet
+    assert printed.count("ending after this trial; again to end now") == 1
+    assert "The search ended: it was stopped." in printed
+
+
+SIGNALS = f"""
+import os, signal, sys
+sys.path.append({str(TASK.parents[1])!r})
+from pathlib import Path
+from torch import nn
+from tests.tiny import make, model
+
+class Signals(nn.Sequential):
+    def forward(self, x):
+        if sys.stderr is not sys.__stderr__ and not Path("sent").exists():
+            Path("sent").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(x)
+
+task = make(model=lambda: Signals(*model()))
+"""
+
+
 FINE = {"complete", "gated", "early_stopped"}
 """States of trials in which nothing went wrong."""
 
