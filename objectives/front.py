@@ -99,6 +99,31 @@ def as_costs(
     return points * sign, best, worst, known
 
 
+def dominates(
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    point: ArrayLike,
+    maximize: Sequence[bool],
+) -> bool:
+    """Whether some of the points beats one more, whose values are exact; as `dominated`.
+
+    Args:
+        values: `(n, m)` estimates, all finite.
+        low: `(n, m)` lower ends of the intervals.
+        high: `(n, m)` upper ends of the intervals.
+        point: `(m,)` values of the one.
+        maximize: `m` flags, true where larger is better.
+
+    Raises:
+        ValueError: If the shapes of the values do not fit.
+    """
+    points, sign = _points(values, maximize)
+    one = np.asarray(point, dtype=float) * sign
+    worst = np.where(sign > 0, np.asarray(high, dtype=float), -np.asarray(low, dtype=float))
+    return bool(((points * sign <= one).all(axis=1) & (worst < one).any(axis=1)).any())
+
+
 def hypervolume(values: ArrayLike, reference: ArrayLike, maximize: Sequence[bool]) -> float:
     """Volume of what the points dominate, up to the reference point; larger is better.
 

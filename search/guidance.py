@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from parefront.errors import TrialError
+from parefront.errors import StudyFileError, TrialError
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Bound
 from parefront.search.budget import Budget
@@ -105,6 +105,7 @@ def guidance(
             space,
             axes,
             derive_seed(wanted.seed, "screening"),
+            bounds=pipeline.bounds,
             cost=costs.all,
             look=_look(pipeline, tick) if costs.training(longest) > _LOOKING else None,
             earlier=_told(axes, space, [*before.observations, *probed]),
@@ -122,7 +123,8 @@ def guidance(
             *(sensitivity.candidates(space) if sensitivity else []),
         ],
         anchors=() if _well_known(space, before) else space.anchors(),
-        siblings=wanted.siblings,
+        # Without a cache they would be trained again.
+        siblings=wanted.siblings and pipeline.builder.cache is not None,
         worth=_worth(pipeline, gate, tick, looks=costs.measuring > _LOOKING),
         listeners=[surrogate] if surrogate else [],
     )
@@ -299,13 +301,20 @@ def _earlier(
     opened: OpenedStudy, settings: StudyFile, space: Space, url: str, progress: Progress
 ) -> Earlier:
     names = settings.study.warm_start
-    if not names:
-        return Earlier()
     kept = opened.optuna_study.user_attrs.get(WARM_KEY)
     if kept is not None:
-        return Earlier.model_validate(kept)
+        before = Earlier.model_validate(kept["earlier"])
+        if list(names) != kept["names"]:
+            raise StudyFileError(
+                f"study '{opened.record.settings.study.name}' began with [study] warm_start = "
+                f"{kept['names']} and is launched with {list(names)}; put it back to go on, or "
+                "give the new study another name"
+            )
+        return before
+    if not names:
+        return Earlier()
     found = earlier(names, url, space, opened)
-    opened.keep(WARM_KEY, found.model_dump(mode="json"))
+    opened.keep(WARM_KEY, {"names": list(names), "earlier": found.model_dump(mode="json")})
     progress.phase(str(found))
     return found
 

@@ -19,6 +19,8 @@ _SAME_BEFORE_RANDOM = 5
 _SAME_BEFORE_END = 200
 """Random draws in a row that are known already before a space counts as searched through, unless
 it is small enough to be listed."""
+_NEWEST = 4
+"""Candidates of the front whose siblings are asked about: those of older ones were, each time."""
 _MOST_LISTED = 10_000
 """Candidates of a space up to which it is listed when draws find no new ones."""
 
@@ -162,8 +164,8 @@ class Proposer:
         return None
 
     def _sibling(self, known: Set[str]) -> Candidate | None:
-        """What is nearly free beside a candidate on the front, the oldest first."""
-        for candidate in self._front:
+        """What is nearly free beside one of the newest candidates on the front, oldest first."""
+        for candidate in list(self._front)[-_NEWEST:]:
             if candidate.id not in self._expanded:
                 left = [s for s in self._space.siblings(candidate) if s.id not in known]
                 for sibling in left:

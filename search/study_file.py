@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -81,7 +81,7 @@ class StudySection(_Section):
     trial_time: Seconds | None = Field(
         default=None, description='Time one trial may take before it fails, such as "5m".'
     )
-    settle: Seconds | Literal[0] = Field(
+    settle: Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)] = Field(
         default=15.0,
         description="Time after the search for measuring candidates again whose place on the "
         "front is undecided; 0 for none.",
@@ -243,6 +243,10 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{section}'{key}' is missing; it is needed"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        message = "expected a list of [[start]] tables" if key == "start" else "expected a list"
+    if path[:1] == ["start"]:
+        section = f"[[start]] table {int(path[1]) + 1}, " if path[1:] else "[[start]] "
     return f"{section}{key}: {message}, got {first['input']!r}"
 
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from parefront.objectives.front import dominated
+from parefront.objectives.front import dominates
 from parefront.objectives.measurement import Direction, Measurement
 from parefront.objectives.objective import Bound
 from parefront.search.guide import Drawn, optuna_directions
@@ -26,6 +27,7 @@ OPTIMISM = 3.0
 """Predicted standard deviations by which a candidate may be better than expected."""
 LEAST = 8
 """Complete trials before anything is said to be hopeless."""
+Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 _ASKING = 1 << 40
 """A trial number that no trial has: that of the one a candidate is drawn for."""
 
@@ -80,6 +82,7 @@ class Surrogate:
         space: The space.
         axes: The objectives, in the order of the study's values.
         seed: Seed of all draws.
+        bounds: Limits that candidates must keep, by objective, whether it is optimised or not.
         cost: Seconds that a candidate is expected to take.
         look: Values of objectives and bounds that are known of an untrained candidate; raises
             `TrialError` if it cannot be built.
@@ -92,25 +95,31 @@ class Surrogate:
         axes: Sequence[Axis],
         seed: int,
         *,
+        bounds: Mapping[str, Bound] | None = None,
         cost: Callable[[Candidate], float] | None = None,
         look: Callable[[Candidate], Mapping[str, float]] | None = None,
         earlier: Sequence[Told] = (),
     ) -> None:
         self._space, self._axes = space, tuple(axes)
+        bounds = bounds or {}
         self._index = {axis.name: index for index, axis in enumerate(axes)}
         self._view = _View(optuna_directions([axis.direction for axis in axes]))
         self._study = cast(optuna.Study, self._view)
-        self._rows: list[tuple[list[float], list[float], list[float]]] = []
+        self._measured: list[tuple[list[float], list[float], list[float]]] = []
+        self._rows: Rows | None = None
 
         def candidate(params: Mapping[str, Any]) -> Candidate:
             return space.suggest(FixedTrial(dict(params)))
 
         def looked(params: Mapping[str, Any]) -> dict[int | str, float]:
             found = look(candidate(params)) if look is not None else {}
-            return {self._index[name]: v for name, v in found.items() if name in self._index} | {
-                axis.name: axis.bound.violation(found[axis.name])
-                for axis in axes
-                if axis.bound != Bound() and axis.name in found
+            values: dict[int | str, float] = {
+                self._index[name]: value for name, value in found.items() if name in self._index
+            }
+            return values | {
+                name: bound.violation(found[name])
+                for name, bound in bounds.items()
+                if name in found
             }
 
         self._sampler = ScreeningSampler(
@@ -148,7 +157,7 @@ class Surrogate:
         self._view.told.append(_trial(entry.trial, number, facts))
         if outcome.status == Status.COMPLETE and entry.feasible:
             found = [outcome.measurements[axis.name] for axis in self._axes]
-            self._rows.append(
+            self._measured.append(
                 ([m.value for m in found], [m.low for m in found], [m.high for m in found])
             )
 
@@ -190,16 +199,22 @@ class Surrogate:
                 return (
                     f"could not keep the bound on {axis.name} even at the best to expect: {hoped}"
                 )
-        values, low, high = (np.array([*part, best]) for part in zip(*self._rows, strict=True))
         for target in dict.fromkeys(axis.target for axis in self._axes):
             columns = [
                 i for i, axis in enumerate(self._axes) if axis.target == target or axis.everywhere
             ]
             maximize = [self._axes[i].direction is Direction.MAXIMIZE for i in columns]
-            beaten = dominated(values[:, columns], low[:, columns], high[:, columns], maximize)
-            if not beaten[-1]:
+            values, low, high = (part[:, columns] for part in self._table())
+            if not dominates(values, low, high, [best[i] for i in columns], maximize):
                 return None
         return f"could not reach the front even at the best to expect: {hoped}"
+
+    def _table(self) -> Rows:
+        """Values of what is complete and feasible, and the ends of their intervals, `(n, m)`."""
+        if self._rows is None or len(self._rows[0]) < len(self._measured):
+            values, low, high = (np.array(part) for part in zip(*self._measured, strict=True))
+            self._rows = values, low, high
+        return self._rows
 
     def rest(self, trials: int) -> float | None:
         """Hypervolume that further trials are expected to add, as a share of the front's.
@@ -210,13 +225,13 @@ class Surrogate:
         Returns:
             The share, or `None` while too little is known.
         """
-        if len(self._rows) < LEAST:
+        if len(self._measured) < LEAST:
             return None
         self._view.running = []
         return self._sampler.rest(self._study, trials)
 
     def _best(self, candidate: Candidate, known: Mapping[str, Measurement]) -> list[float] | None:
-        if len(self._rows) < LEAST:
+        if len(self._measured) < LEAST:
             return None
         drawn = Drawn.of(candidate, self._space)
         self._view.running = []

@@ -73,6 +73,20 @@ class TestDominated:
         expected = [any(beats(a, b, *case) for a in range(n)) for b in range(n)]
         assert front.dominated(values, low, high, maximize).tolist() == expected
 
+    @given(noisy_sets(), st.data())
+    def test_of_one_point_more_is_the_same(
+        self, case: tuple[Floats, Floats, Floats, list[bool]], data: st.DataObject
+    ) -> None:
+        values, low, high, maximize = case
+        point = np.array(
+            data.draw(st.lists(COARSE, min_size=len(maximize), max_size=len(maximize)))
+        )
+        more = np.vstack([values, point])
+        expected = front.dominated(
+            more, np.vstack([low, point]), np.vstack([high, point]), maximize
+        )[-1]
+        assert front.dominates(values, low, high, point, maximize) == expected
+
     @given(sets())
     def test_is_pareto_dominance_without_noise(self, case: tuple[Floats, list[bool]]) -> None:
         values, maximize = case
