@@ -182,6 +182,28 @@ def test_an_earlier_study_is_learnt_from(tmp_path: Path) -> None:
     assert "anchor" not in set(frame["origin"])
 
 
+def test_an_earlier_study_that_is_not_there_is_said_before_anything_is_trained(
+    tmp_path: Path, trainings: list[str]
+) -> None:
+    watch = Noted()
+    with pytest.raises(StudyFileError, match="there is no study 'frist'"):
+        study(tmp_path, warm_start=["frist"]).optimize(progress=watch)
+    assert watch.phases == ["checking the task"]
+    assert trainings == []
+
+
+def test_what_a_study_began_with_is_not_changed(tmp_path: Path) -> None:
+    study(tmp_path, name="first", trials=3).optimize()
+    study(tmp_path, name="second", warm_start=["first"], trials=2).optimize()
+    with pytest.raises(StudyFileError, match=r"began with .*\['first'\] and is launched with \[\]"):
+        study(tmp_path, name="second", trials=3).optimize()
+
+
+def test_without_a_cache_nothing_is_nearly_free(tmp_path: Path) -> None:
+    frame = study(tmp_path, cache_mb=0, trials=10).optimize().frame()
+    assert "sibling" not in set(frame["origin"])
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc"])
 def test_other_samplers_are_gated_and_stopped_too(tmp_path: Path, sampler: str) -> None:
     frame = study(tmp_path, sampler=sampler, trials=26).optimize().frame()

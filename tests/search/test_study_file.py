@@ -64,6 +64,11 @@ def test_a_short_file_has_defaults(tmp_path: Path) -> None:
         ('name = "mnist-cnn"', "", "'name' is missing"),
         ("seed = 0", 'sampler = "tpee"', "no such sampler; did you mean 'tpe'"),
         ("[study]", "[study", "not valid TOML"),
+        ("seed = 0", 'warm_start = "a"', r"warm_start: expected a list, got 'a'"),
+        ("seed = 0", "settle = -1", "settle: .*greater than or equal to 0"),
+        ("seed = 0", 'settle = "soon"', "settle: expected a duration"),
+        ("[study]", "[[start]]\n[[start]]\nx = 1\n[study]", r"\[\[start\]\] table 2"),
+        ("[study]", "start = 1\n[study]", r"start: expected a list of \[\[start\]\] tables"),
         ('runtime = "onnxruntime"', 'runtime = "onnxruntim"', "onnxruntime"),
     ],
 )

@@ -272,6 +272,31 @@ def test_a_look_decides_among_the_best() -> None:
     assert 1 < len(looked) <= 24
 
 
+def test_a_look_says_which_bounds_are_broken() -> None:
+    # Of what is no objective, too; whom it hits cannot be learnt from trials.
+    def look(candidate: Candidate) -> dict[str, float]:
+        return {"memory": 1000.0 * Random(candidate.id).randrange(2)}
+
+    bound = Bound(at_most=500.0)
+
+    def judged(candidate: Candidate) -> Outcome:
+        violation = bound.violation(look(candidate)["memory"])
+        return Outcome(
+            status=Status.INFEASIBLE if violation > 0 else Status.COMPLETE,
+            measurements=exact(truth(candidate)),
+            violations={"memory": violation},
+        )
+
+    for bounds, keeps in (({"memory": bound}, True), ({}, False)):
+        made = Surrogate(SPACE, axes(), 0, bounds=bounds, look=look)
+        for number in range(16):
+            made.tell(entry(drawn(number), number, judged(drawn(number))))
+        running: list[Candidate] = []
+        for _ in range(6):
+            running.append(made.draw(16, 0, running).candidate)
+        assert all(look(each)["memory"] <= 500.0 for each in running) == keeps
+
+
 @pytest.mark.parametrize("status", [Status.INFEASIBLE, Status.GATED, Status.EARLY_STOPPED])
 def test_whatever_became_of_a_trial_it_is_not_on_the_front(status: Status) -> None:
     made = taught(LEAST)
