@@ -6,9 +6,11 @@ can fit one of them. All objectives are minimised.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -35,7 +37,7 @@ class Problem:
         cheap: Objectives that are known without a trial.
         best: `(m,)` best values.
         worst: `(m,)` worst values.
-        volume: Hypervolume of the front, scaled so that best is 0 and worst 1.
+        front: `(n, m)` points of the front.
     """
 
     name: str
@@ -44,7 +46,12 @@ class Problem:
     cheap: tuple[int, ...]
     best: Floats
     worst: Floats
-    volume: float
+    front: Floats
+
+    @cached_property
+    def volume(self) -> float:
+        """Hypervolume of the front, scaled so that best is 0 and worst 1."""
+        return volume(self.front, self.best, self.worst)
 
     def share(self, values: Floats) -> float:
         """The share of the front's hypervolume that points reach.
@@ -53,6 +60,29 @@ class Problem:
             values: `(n, m)` objectives of what was tried.
         """
         return volume(values, self.best, self.worst) / self.volume
+
+    def share_of_few(self, counts: Sequence[int]) -> list[float]:
+        """The share that so many points of the front reach, chosen by one who knows them all.
+
+        The next is always the one that adds most, which is rarely far from the best that can be
+        done. Who adds least is asked least: gains never grow with what is chosen already.
+
+        Args:
+            counts: Numbers of points, ascending.
+        """
+        waiting = [(-math.inf, index) for index in range(len(self.front))]
+        chosen: list[int] = []
+        reached, shares = 0.0, list[float]()
+        for _ in range(min(counts[-1], len(waiting))):
+            asked: set[int] = set()
+            while (best := heapq.heappop(waiting))[1] not in asked:
+                asked.add(best[1])
+                more = volume(self.front[[*chosen, best[1]]], self.best, self.worst) - reached
+                heapq.heappush(waiting, (-more, best[1]))
+            chosen.append(best[1])
+            reached -= best[0]
+            shares.append(reached / self.volume)
+        return [shares[min(count, len(shares)) - 1] for count in counts]
 
 
 def volume(values: Floats, best: Floats, worst: Floats) -> float:
@@ -85,7 +115,7 @@ def problem_of(
     """
     front = front[moocore.is_nondominated(front)]
     best, worst = front.min(axis=0), front.max(axis=0)
-    return Problem(name, draw, evaluate, cheap, best, worst, volume(front, best, worst))
+    return Problem(name, draw, evaluate, cheap, best, worst, front)
 
 
 def stages(seed: int) -> Problem:
