@@ -7,9 +7,10 @@ on the machine makes them longer.
     python -m benchmarks.growth [--quick] [--only NAME ...]
 
 The last line is a JSON object, lower is better: `ask_ms_NAME_N` and `tell_ms_NAME_N` of each
-sampler after N trials, `ask_ms_screening_N_of_M` with M objectives; `front_100000_s`,
-`hypervolume_100000_s` and `dominated_2000_s`; and of each storage `storage_bytes_per_trial_NAME`,
-`open_ms_NAME_N` to read N trials for the first time and `entries_ms_NAME_N` to look at all again.
+sampler after N trials, `propose_ms_N` of all that surrounds it, `ask_ms_screening_N_of_M` with M
+objectives; `front_100000_s`, `hypervolume_100000_s` and `dominated_2000_s`; and of each storage
+`storage_bytes_per_trial_NAME`, `open_ms_NAME_N` to read N trials for the first time and
+`entries_ms_NAME_N` to look at all again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from parefront.objectives.front import dominated
 from parefront.search.guide import Drawn, optuna_directions
 from parefront.search.ledger import Entry, Ledger
 from parefront.search.optuna_guide import OptunaGuide
+from parefront.search.proposer import Proposer
 from parefront.search.records import Owner
 from parefront.search.samplers.catalog import SAMPLERS
 from parefront.search.samplers.screening import ScreeningSampler
@@ -117,6 +119,21 @@ def many_objectives(space: Space, told: Sequence[Entry], objectives: int, count:
         trial.values = (unit * (1 + draws.exponential(1 / 3))).tolist()
     minimize = [StudyDirection.MINIMIZE] * objectives
     return of_screening(space, trials, [count], minimize)[0]
+
+
+def of_proposer(space: Space, told: Sequence[Entry], marks: Sequence[int]) -> list[float]:
+    """Milliseconds the proposer takes with random draws at each mark, for what is not the sampler.
+
+    No sibling is worth trying, so that it asks about all of them each time.
+    """
+    goals, found = list(OBJECTIVES.values()), []
+    draws = OptunaGuide(space, "random", goals, seed=0)
+    proposer = Proposer(space, draws, draws, goals, worth=lambda candidate: False)  # noqa: ARG005
+    for mark in marks:
+        proposer.propose(told[: mark - REPEATS])
+        asking = (timed(proposer.propose, told[: mark - n]) for n in reversed(range(REPEATS)))
+        found.append(1000 * statistics.median(asking))
+    return found
 
 
 def fronts() -> dict[str, float]:
@@ -213,6 +230,10 @@ def main() -> None:
             results[f"ask_ms_{name}_{mark}"] = round(asking, 2)
             results[f"tell_ms_{name}_{mark}"] = round(telling, 4)
         print(f"{name:>20}" + "".join(f"{a:10.1f} / {t:5.3f}" for _, a, t in pairs), flush=True)
+
+    for mark, asking in zip(marks, of_proposer(space, told, marks), strict=True):
+        results[f"propose_ms_{mark}"] = round(asking, 2)
+    print(f"{'all else':>20}" + "".join(f"{results[f'propose_ms_{m}']:10.1f}{'':8}" for m in marks))
 
     if "screening" in wanted:
         count = 100 if arguments.quick else 400

@@ -274,6 +274,8 @@ class Ledger:
 def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     """Records for trying the candidates again whose last trial was cut short, oldest first."""
     cut = {e.record.candidate_id for e in entries if e.status in _CUT_SHORT}
+    if not cut:
+        return []
     last = {e.record.candidate_id: e for e in entries if e.record.candidate_id in cut}
     again = []
     for entry in last.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,9 @@ class Proposer:
             for candidate in candidates:
                 beforehand.setdefault(candidate, origin)
         self._beforehand = {each.id: (each, origin) for each, origin in beforehand.items()}
+        self._over = 0
+        """How many of the first trials are over."""
+        self._known: set[str] = set()
         self._told: set[int] = set()
         self._front = Archive([direction == Direction.MAXIMIZE for direction in directions])
         self._expanded: set[str] = set()
@@ -115,59 +118,53 @@ class Proposer:
         """The next candidate, one that no other trial holds.
 
         Args:
-            entries: All trials of the study.
+            entries: All trials of the study, in the order of their numbers.
 
         Returns:
             The proposal, or `None` when the space is searched through.
         """
-        self._tell(entries)
+        running = self._tell(entries)
         for record in unfinished(entries):
             candidate = self._space.candidate(record.candidate)
             return Proposal(Drawn.of(candidate, self._space), record.origin, record.deaths)
-        known = {entry.record.candidate_id for entry in entries}
-        beforehand = self._next(known)
+        beforehand = self._next()
         if beforehand is None or beforehand[1] == Origin.ANCHOR:
-            sibling = self._sibling(known) if self._siblings else None
+            sibling = self._sibling() if self._siblings else None
             if sibling is not None:  # nothing is trained for it, as for most anchors
                 beforehand = sibling, Origin.SIBLING
         if beforehand is not None:
             candidate, origin = beforehand
             return Proposal(Drawn.of(candidate, self._space), origin)
-        return self._sampled(entries, known)
+        return self._sampled([self._space.candidate(each.record.candidate) for each in running])
 
-    def _next(self, known: Set[str]) -> tuple[Candidate, Origin] | None:
+    def _next(self) -> tuple[Candidate, Origin] | None:
         """The first of what is to be tried before any drawing."""
-        waiting = (each for name, each in self._beforehand.items() if name not in known)
+        waiting = (each for name, each in self._beforehand.items() if name not in self._known)
         return next(waiting, None)
 
-    def _sampled(self, entries: Sequence[Entry], known: Set[str]) -> Proposal | None:
+    def _sampled(self, running: Sequence[Candidate]) -> Proposal | None:
         index = len(self._told)
-        running = [
-            self._space.candidate(entry.record.candidate)
-            for entry in entries
-            if entry.status == Status.RUNNING
-        ]
         for attempt in range(_SAME_BEFORE_RANDOM + _SAME_BEFORE_END):
             guide = self._guide if attempt < _SAME_BEFORE_RANDOM else self._fallback
             drawn = guide.draw(index, attempt, running)
-            if drawn.candidate.id not in known:
+            if drawn.candidate.id not in self._known:
                 return Proposal(drawn, Origin.SAMPLED)
-        return self._left_over(known)
+        return self._left_over()
 
-    def _left_over(self, known: Set[str]) -> Proposal | None:
+    def _left_over(self) -> Proposal | None:
         """What draws have missed, where the space is small enough to list."""
         if count_candidates(self._space) > _MOST_LISTED:
             return None
         for candidate in every_candidate(self._space):
-            if candidate.id not in known:
+            if candidate.id not in self._known:
                 return Proposal(Drawn.of(candidate, self._space), Origin.SAMPLED)
         return None
 
-    def _sibling(self, known: Set[str]) -> Candidate | None:
+    def _sibling(self) -> Candidate | None:
         """What is nearly free beside one of the newest candidates on the front, oldest first."""
         for candidate in list(self._front)[-_NEWEST:]:
             if candidate.id not in self._expanded:
-                left = [s for s in self._space.siblings(candidate) if s.id not in known]
+                left = [s for s in self._space.siblings(candidate) if s.id not in self._known]
                 for sibling in left:
                     if self._worth(sibling):
                         return sibling
@@ -176,8 +173,16 @@ class Proposer:
                     self._expanded.add(candidate.id)
         return None
 
-    def _tell(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
+    def _tell(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Takes in what is over; returns the trials that are not.
+
+        In a long study nearly all are over, and looked at once.
+        """
+        tail = entries[self._over :]
+        over = [entry.status != Status.RUNNING for entry in tail]
+        self._over += over.index(False) if not all(over) else len(over)
+        for entry in tail:
+            self._known.add(entry.record.candidate_id)
             number = entry.trial.number
             if number in self._told or not entry.counts:
                 continue
@@ -187,3 +192,4 @@ class Proposer:
                 self._front.add(entry.trial.values, candidate)
             for guide in self._listeners:
                 guide.tell(entry)
+        return [entry for entry in tail if entry.status == Status.RUNNING]

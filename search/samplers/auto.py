@@ -8,12 +8,6 @@ from dataclasses import dataclass
 _MANY_OBJECTIVES = 6
 """Most objectives for screening. Its exact hypervolumes grow exponentially: a proposal takes some
 0.04 s with 3 objectives, 0.1 s with 6 and 1 s with 8 (`benchmarks.growth`)."""
-_FREE_SECONDS = 0.01
-"""Cost of a trial below which thinking is dearer than trying. A proposal of screening takes some
-0.04 s longer than one of NSGA-II (`benchmarks.growth`) and saves more than four trials: NSGA-II had
-not reached after 100 what screening had after 25 (`benchmarks.nasbench`)."""
-_FEW_OBJECTIVES = 3
-"""Most objectives for crowding distances, which tell little where nearly all are on the front."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +55,8 @@ class Choice:
 def choose(situation: Situation) -> Choice:
     """Picks a sampler.
 
-    What only a limit of time bounds, with trials of unknown cost, counts as neither small enough to
-    search through nor as cheap.
+    What only a limit of time bounds, with trials of unknown cost, does not count as small enough to
+    search through.
 
     Example:
         >>> choose(Situation(candidates=48, parameters=3, objectives=3, trials=200)).name
@@ -83,13 +77,6 @@ def choose(situation: Situation) -> Choice:
             f"long with more than {_MANY_OBJECTIVES}",
         )
     cost = situation.trial_seconds
-    if cost is not None and cost < _FREE_SECONDS:
-        name = "nsga2" if objectives <= _FEW_OBJECTIVES else "nsga3"
-        return Choice(
-            name,
-            f"a trial takes {1000 * cost:.2g} ms, in which a genetic algorithm tries several "
-            f"candidates while screening thinks about one, and there are {objectives} objectives",
-        )
     takes = "trials train, as far as is known" if cost is None else f"a trial takes {cost:.2g} s"
     return Choice(
         "screening",

@@ -62,27 +62,6 @@ def test_it_says_how_small_the_space_is() -> None:
     assert "has 1 candidate and" in pick(candidates=1, trials=5).reason
 
 
-@pytest.mark.parametrize(
-    ("seconds", "objectives", "name"),
-    [
-        (0.0, 3, "nsga2"),
-        (0.0099, 1, "nsga2"),
-        (0.0099, 3, "nsga2"),
-        (0.0099, 4, "nsga3"),
-        (0.01, 3, "screening"),
-        (0.01, 4, "screening"),
-    ],
-)
-def test_where_trying_is_cheaper_than_thinking_it_tries(
-    seconds: float, objectives: int, name: str
-) -> None:
-    assert pick(trial_seconds=seconds, objectives=objectives, trials=100).name == name
-
-
-def test_it_says_how_cheap_a_trial_is() -> None:
-    assert "a trial takes 2.5 ms" in pick(trial_seconds=0.0025).reason
-
-
 @pytest.mark.parametrize(("objectives", "name"), [(6, "screening"), (7, "nsga3"), (12, "nsga3")])
 def test_many_objectives_are_for_reference_directions(objectives: int, name: str) -> None:
     choice = pick(objectives=objectives, trial_seconds=60.0)
