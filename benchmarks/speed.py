@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import tempfile
 import time
@@ -32,19 +31,18 @@ from typing import Any
 # As on the command line, and before torch loads: threads that wait must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import moocore
 import numpy as np
 import optuna
 
 import parefront as pf
 from benchmarks import plain_optuna
 from benchmarks.statistics import half_interval
+from benchmarks.volumes import Volume
 from parefront.search.launch import Silent
 from parefront.search.records import Outcome, Status
 from parefront.spaces.space import Candidate
 
 TASK = Path(__file__).parent.parent / "examples" / "mnist_cnn.py"
-WORST_ERROR = 0.1
 SPACE: dict[str, dict[str, Any]] = {
     "prune": {},
     "factorize": {},
@@ -63,31 +61,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "screening": {"sampler": "tpe"},
 }
 """What is left out, and the settings that do so."""
-
-
-class Volume:
-    """The hypervolume of a search, trial by trial.
-
-    Args:
-        baseline: The outcome of the baseline.
-    """
-
-    def __init__(self, baseline: Outcome) -> None:
-        self._scale = [baseline.measurements[name].value for name in ("latency", "size")]
-        self._points: list[list[float]] = []
-        self.now = 0.0
-
-    def add(self, outcome: Outcome) -> float:
-        """Takes in a trial; returns the hypervolume with it."""
-        if outcome.status == Status.COMPLETE:
-            values = {name: found.value for name, found in outcome.measurements.items()}
-            costs = [
-                math.log(values[name] / scale)
-                for name, scale in zip(("latency", "size"), self._scale, strict=True)
-            ]
-            self._points.append([(1.0 - values["accuracy"]) / WORST_ERROR, *costs])
-            self.now = float(moocore.hypervolume(np.array(self._points), ref=[1.0, 0.0, 0.0]))
-        return self.now
 
 
 class Chase(Silent):

@@ -22,6 +22,7 @@ from parefront.search.seeds import derive_seed
 from parefront.search.stage_cache import Cached, Model, StageCache, chained
 from parefront.search.stage_code import code_digest
 from parefront.search.task import PreparedTask
+from parefront.spaces.ruled import baked
 from parefront.spaces.space import AnyStage, Candidate, Space
 from parefront.spaces.stage import Form, Inputs, StageConfig, StageContext
 
@@ -214,7 +215,7 @@ class Builder:
     def _build(self, module: nn.Module, path: Path, watch: Watch) -> None:
         with watch.on("build"):
             runtime(self.target.runtime).build(
-                module,
+                baked(module),
                 tiled(self.task.example, self.target.batch_size),
                 self.task.input_names,
                 path,

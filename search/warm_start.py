@@ -108,7 +108,12 @@ def own_candidates(
                 before = {each.name for each in space.stages[:position]}
                 on = {n: c for n, c in space.completed(configs).configs if n in before}
                 configs[stage.name] = _own_config(stage, table[stage.name], on, where)
-        found.append(space.completed(configs))
+        candidate = space.completed(configs)
+        try:
+            space.candidate(candidate.as_dict() | Candidate(tuple(configs.items())).as_dict())
+        except SpaceError as error:
+            raise StudyFileError(f"{where}: {error}; take one of them out") from error
+        found.append(candidate)
     return list(dict.fromkeys(found))
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from parefront.errors import SpaceError
 from parefront.spaces.catalog import STAGES
+from parefront.spaces.packing.stage import Packing
 from parefront.spaces.stage import Form, Stage, StageConfig, StageContext, TargetTraits
 
 AnyStage = Stage[Any, Any]
@@ -95,11 +96,14 @@ class Space:
                 near = get_close_matches(name, known, 1)
                 hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
                 raise SpaceError(f"[space] has no stage '{name}'; {hint}")
-        stages = []
-        for name, stage in known.items():
-            if name in choices:
-                stages.append(stage(_choices(stage, choices[name]), target))
-        return cls(stages)
+        packs = any(known[name].packs for name in choices)
+        return cls(
+            [
+                stage(_choices(stage, choices.get(name, {})), target)
+                for name, stage in known.items()
+                if name in choices or (stage is Packing and packs)
+            ]
+        )
 
     def fitted(self, module: nn.Module, context: StageContext) -> tuple[Space, dict[str, str]]:
         """The space of the stages that have something to do in a model.
@@ -112,17 +116,23 @@ class Space:
             reason = stage.nothing_to_do(module, context)
             if reason is not None:
                 left_out[stage.name] = reason
-        return Space([s for s in self.stages if s.name not in left_out]), left_out
+        stages = [s for s in self.stages if s.name not in left_out]
+        if not any(stage.packs for stage in stages):
+            stages = [stage for stage in stages if not isinstance(stage, Packing)]
+        return Space(stages), left_out
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Candidate:
         """Draws a candidate.
 
-        A boolean parameter named after the stage switches it on; the stage's own parameters are
-        drawn only then.
+        A boolean parameter named after the stage switches it on, unless the stages before it
+        decide that; the stage's own parameters are drawn only then.
         """
         on: dict[str, StageConfig] = {}
         for stage in self.stages:
-            if self._must(stage, on) or trial.suggest_categorical(stage.name, (True, False)):
+            if self._must(stage, on) or (
+                self._clash(stage, on) is None
+                and trial.suggest_categorical(stage.name, (True, False))
+            ):
                 on[stage.name] = stage.draw(trial, on)
         return Candidate(tuple(on.items()))
 
@@ -142,22 +152,25 @@ class Space:
         """The candidate of JSON-able configs, as `Candidate.as_dict` gave them.
 
         Raises:
-            SpaceError: If a stage is not in the space or a config is not valid.
+            SpaceError: If a stage is not in the space, does not go with those before it, or a
+                config is not valid.
         """
         stages = {stage.name: stage for stage in self.stages}
         unknown = [name for name in configs if name not in stages]
         if unknown:
             raise SpaceError(f"the space has no stage {unknown[0]!r}; it has {list(stages)}")
-        try:
-            return Candidate(
-                tuple(
-                    (name, stage.config_type.model_validate(configs[name]))
-                    for name, stage in stages.items()
-                    if name in configs
-                )
-            )
-        except ValidationError as error:
-            raise SpaceError(f"not a config of this space: {error}") from error
+        on: dict[str, StageConfig] = {}
+        for name, stage in stages.items():
+            if name not in configs:
+                continue
+            clash = self._clash(stage, on)
+            if clash is not None:
+                raise SpaceError(f"stage '{name}' cannot be on beside {list(on)}: {clash}")
+            try:
+                on[name] = stage.config_type.model_validate(configs[name])
+            except ValidationError as error:
+                raise SpaceError(f"not a config of this space: {error}") from error
+        return Candidate(tuple(on.items()))
 
     def anchors(self) -> list[Candidate]:
         """Candidates worth trying before any sampling, the most telling first.
@@ -166,21 +179,25 @@ class Space:
         nothing; all stages together, at their strongest, which shows where the front ends; each
         that changes the module with each that changes the file, whose gains multiply, the strongest
         first; all together, as they are best; and each technique on its own, with what it makes
-        necessary, for most of which nothing is left to train.
+        necessary, for most of which nothing is left to train. Those that make weights pack, and
+        nothing faster, are left out of what goes together, and go together themselves at last.
         """
-        first = {stage.name: stage.anchors()[0] for stage in self.stages}
-        strongest = {s.name: s.anchors()[-1] for s in self.stages if s.form is Form.MODULE}
+        core = [s for s in self.stages if not s.packs and not isinstance(s, Packing)]
+        first = {stage.name: stage.anchors()[0] for stage in core}
+        strongest = {s.name: s.anchors()[-1] for s in core if s.form is Form.MODULE}
         wanted: list[dict[str, StageConfig]] = [{}]
         wanted += [{s.name: c} for s in self.stages if s.form is Form.ONNX for c in s.anchors()]
         wanted.append(first | strongest)
         wanted += [
             {stage.name: config, later.name: first[later.name]}
-            for stage, later in combinations(self.stages, 2)
+            for stage, later in combinations(core, 2)
             if stage.lossy and stage.form is not later.form
             for config in reversed(stage.anchors())
         ]
         wanted.append(first)
         wanted += [{s.name: config} for s in self.stages for config in s.anchors()]
+        packed = [s for s in self.stages if s.packs and s.form is Form.MODULE]
+        wanted.append({stage.name: stage.anchors()[0] for stage in packed})
         return list(dict.fromkeys(self.completed(configs) for configs in wanted))
 
     def siblings(self, candidate: Candidate) -> list[Candidate]:
@@ -200,9 +217,11 @@ class Space:
         later = self.stages[names.index(trained.configs[-1][0]) + 1 :]
         found = [trained]
         for stage in later:
+            on = [each for each in found if self._clash(stage, dict(each.configs)) is None]
+            found = [each for each in found if not self._must(stage, dict(each.configs))]
             found += [
                 Candidate((*each.configs, (stage.name, config)))
-                for each in found
+                for each in on
                 for config in stage.anchors()
             ]
         return [each for each in found if each != candidate]
@@ -212,11 +231,12 @@ class Space:
 
         Args:
             wanted: Configs by stage name, of stages of this space. A stage that must be on beside
-                them and is not among them has its first anchor.
+                them and is not among them has its first anchor; one that does not go with those
+                before it is left out.
         """
         on: dict[str, StageConfig] = {}
         for stage in self.stages:
-            if stage.name in wanted:
+            if stage.name in wanted and self._clash(stage, on) is None:
                 on[stage.name] = wanted[stage.name]
             elif self._must(stage, on):
                 on[stage.name] = stage.anchors()[0]
@@ -224,6 +244,9 @@ class Space:
 
     def _must(self, stage: AnyStage, on: Mapping[str, StageConfig]) -> bool:
         return stage.required([type(s) for s in self.stages if s.name in on])
+
+    def _clash(self, stage: AnyStage, on: Mapping[str, StageConfig]) -> str | None:
+        return stage.clashes([type(s) for s in self.stages if s.name in on])
 
 
 def _choices(stage: type[AnyStage], given: object) -> Any:  # noqa: ANN401 - the stage's own type

@@ -133,6 +133,10 @@ class Stage(ABC, Generic[C, M]):
         config_type: One choice of the stage.
         lossy: Whether the stage changes what the model computes, so that recovery training
             afterwards makes sense.
+        packs: Whether it leaves weights that can be stored in fewer bytes than they have, so that
+            the file is only smaller when they are.
+        rounds: Whether it leaves weights of few different values, which would only be worse if
+            they were rounded again.
         dear: Whether the stage trains. A dear stage changes neither the latency nor the size of
             what is exported, so both are known, and bounds on them checked, without it.
     """
@@ -142,6 +146,8 @@ class Stage(ABC, Generic[C, M]):
     choices_type: ClassVar[type[StageChoices]]
     config_type: ClassVar[type[StageConfig]]
     lossy: ClassVar[bool] = True
+    packs: ClassVar[bool] = False
+    rounds: ClassVar[bool] = False
     dear: ClassVar[bool] = False
 
     def __init__(self, choices: StageChoices, target: TargetTraits) -> None:
@@ -191,6 +197,13 @@ class Stage(ABC, Generic[C, M]):
     def passes(self, config: C) -> float:  # noqa: ARG002
         """How often the stage passes over the training examples: what it costs, 0 if not dear."""
         return 0.0
+
+    def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:  # noqa: ARG002
+        """Why the stage cannot be on when the stages `earlier` are on, or `None` if it can.
+
+        The reason is half a sentence, such as `"shared values are rounded already"`.
+        """
+        return None
 
     def required(self, earlier: Sequence[type[Stage[Any, Any]]]) -> bool:  # noqa: ARG002
         """Whether the stage must be on when the stages `earlier` are on."""

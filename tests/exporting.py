@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from parefront.objectives.targets.runtime import Array
+from parefront.spaces.ruled import baked
 from parefront.spaces.stage import Inputs, StageContext
 
 
@@ -31,7 +32,7 @@ def export(module: nn.Module, context: StageContext) -> onnx.ModelProto:
             "ignore", "Converting a tensor to a Python boolean", module=r"torch\.nn\.functional"
         )
         torch.onnx.export(
-            module.eval(),
+            baked(module.eval()),
             context.example,
             file,  # type: ignore[arg-type]  # a stream is accepted
             input_names=list(context.input_names),

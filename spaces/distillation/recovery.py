@@ -5,21 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import optuna
-import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
-from torch.nn import functional
 
 from parefront.errors import StageError
-from parefront.spaces.distillation.training import BatchLoss, train
-from parefront.spaces.ranges import FloatRange, IntRange
+from parefront.spaces.distillation.features import FeatureLoss, Features
+from parefront.spaces.distillation.losses import SoftLoss, blended, smoothed
+from parefront.spaces.distillation.training import BatchLoss, Optimizer, train
+from parefront.spaces.ranges import Choice, FloatRange, IntRange
 from parefront.spaces.stage import (
     Applied,
     Form,
-    Inputs,
     Stage,
     StageChoices,
     StageConfig,
@@ -35,9 +34,17 @@ class RecoveryConfig(StageConfig):
         learning_rate: Largest learning rate of the schedule.
         soft_weight: Weight of the teachers' outputs in the loss, in [0, 1]; the labels have the
             rest, so that 0 is plain training.
-        temperature: What logits are divided by before they are compared with the teachers';
-            `None` when, and only when, `soft_weight` is 0.
+        soft_loss: How logits are compared with the teachers': `"kl"`, softened by a temperature, or
+            `"mse"`, as they are; `None` when, and only when, `soft_weight` is 0.
+        temperature: What logits are divided by before they are compared; `None` when, and only
+            when, they are not softened.
         batch_size: Examples in a batch.
+        smoothing: Share of each label that goes to all classes alike, in [0, 1).
+        features: How the features of some layers are compared with the first teacher's, or
+            `"none"`; see `parefront.spaces.distillation.features`.
+        feature_weight: Weight of that in the loss; `None` when, and only when, there is none.
+        optimizer: `"adam"`, `"adamw"` or `"sgd"`.
+        average: Decay of the running average of the weights that is kept; 0 keeps the last.
 
     Example:
         >>> RecoveryConfig(epochs=2, learning_rate=0.001).soft_weight
@@ -48,18 +55,42 @@ class RecoveryConfig(StageConfig):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     soft_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    soft_loss: SoftLoss | None = None
     batch_size: Annotated[int, Field(ge=2)] = 64
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    features: Features | Literal["none"] = "none"
+    feature_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    optimizer: Optimizer = "adam"
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
-    def _temperature_has_a_use(self) -> RecoveryConfig:
+    def _only_what_has_a_use(self) -> RecoveryConfig:
         # Two configs that train alike must be equal, or the search would try both.
-        if self.soft_weight == 0 and self.temperature is not None:
+        soft = self.soft_weight > 0
+        if soft != (self.soft_loss is not None):
+            wanted = "a soft_loss" if soft else "no soft_loss"
             raise ValueError(
-                f"expected no temperature when soft_weight is 0, got {self.temperature}"
+                f"expected {wanted} for soft_weight {self.soft_weight}, got {self.soft_loss}"
             )
-        if self.soft_weight > 0 and self.temperature is None:
-            raise ValueError(f"expected a temperature for soft_weight {self.soft_weight}, got none")
+        if (self.soft_loss == "kl") != (self.temperature is not None):
+            wanted = "a temperature" if self.soft_loss == "kl" else "no temperature"
+            raise ValueError(
+                f"expected {wanted} for soft_weight {self.soft_weight} and soft_loss "
+                f"{self.soft_loss}, got {self.temperature}"
+            )
+        if (self.features == "none") != (self.feature_weight is None):
+            wanted = "no feature_weight" if self.features == "none" else "a feature_weight"
+            raise ValueError(
+                f"expected {wanted} for features '{self.features}', got {self.feature_weight}"
+            )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _softened_by_default(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("temperature") is not None:
+            return {"soft_loss": "kl"} | given
+        return given
 
 
 class RecoveryChoices(StageChoices):
@@ -69,22 +100,45 @@ class RecoveryChoices(StageChoices):
         epochs: Passes over the training examples, at least 1.
         learning_rate: Largest learning rate of the schedule, above 0.
         soft_weight: Weight of the teachers' outputs in the loss, within [0, 1].
-        temperature: What logits are divided by before they are compared, above 0; drawn only
-            when the soft weight is not 0.
+        soft_loss: How logits are compared with the teachers'; drawn only when the soft weight is
+            not 0.
+        temperature: What logits are divided by before they are compared, above 0; drawn only for
+            the soft loss `"kl"`.
         batch_size: Examples in a batch, at least 2.
+        smoothing: Share of each label that goes to all classes alike, within [0, 1).
+        features: How features of layers are compared with the baseline's; `"none"` by default.
+        feature_weight: Weight of that in the loss, above 0; drawn only when they are compared.
+        optimizer: Optimisers to choose from.
+        average: Decay of the running average of the weights that is kept, within [0, 1); at 0 the
+            last weights are kept.
     """
 
     epochs: IntRange = IntRange(low=1, high=5)
     learning_rate: FloatRange = FloatRange(low=5e-4, high=1e-2, log=True)
     soft_weight: FloatRange = FloatRange(low=0.0, high=0.9)
+    soft_loss: Choice[SoftLoss] = Choice[SoftLoss](options=("kl",))
     temperature: FloatRange = FloatRange(low=1.0, high=8.0)
     batch_size: IntRange = IntRange(low=64, high=64)
+    smoothing: FloatRange = FloatRange(low=0.0, high=0.0)
+    features: Choice[Features | Literal["none"]] = Choice[Features | Literal["none"]](
+        options=("none",)
+    )
+    feature_weight: FloatRange = FloatRange(low=0.03, high=3.0, log=True)
+    optimizer: Choice[Optimizer] = Choice[Optimizer](options=("adam",))
+    average: FloatRange = FloatRange(low=0.0, high=0.0)
 
-    @field_validator("learning_rate", "temperature")
+    @field_validator("learning_rate", "temperature", "feature_weight")
     @classmethod
     def _positive(cls, value: FloatRange) -> FloatRange:
         if value.low <= 0:
             raise ValueError(f"expected a range above 0, got [{value.low}, {value.high}]")
+        return value
+
+    @field_validator("smoothing", "average")
+    @classmethod
+    def _below_one(cls, value: FloatRange) -> FloatRange:
+        if value.low < 0 or value.high >= 1:
+            raise ValueError(f"expected shares within [0, 1), got [{value.low}, {value.high}]")
         return value
 
     @field_validator("soft_weight")
@@ -111,42 +165,12 @@ class RecoveryChoices(StageChoices):
         return value
 
 
-def distillation_loss(
-    outputs: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """How far outputs are from a teacher's; 0 when they agree, lower is better.
-
-    Classifiers (integer targets) are compared as in Hinton, Vinyals and Dean, "Distilling the
-    knowledge in a neural network" (2015): the Kullback-Leibler divergence of the softened
-    distributions over the last dimension, in nats, times the temperature squared so that its
-    gradient does not shrink with the temperature. Regressors (floating-point targets) are
-    compared by their mean squared difference, without the temperature.
-
-    Args:
-        outputs: The student's outputs; for classifiers logits of shape (..., classes).
-        teacher: The teacher's outputs, of the same shape.
-        targets: The targets, whose type tells the two cases apart.
-        temperature: What logits are divided by.
-
-    Returns:
-        The mean over all but the last dimension for classifiers, over all for regressors.
-    """
-    if targets.is_floating_point():
-        return functional.mse_loss(outputs, teacher)
-    divergence = functional.kl_div(
-        functional.log_softmax(outputs / temperature, dim=-1),
-        functional.log_softmax(teacher / temperature, dim=-1),
-        reduction="none",
-        log_target=True,
-    )
-    return divergence.sum(dim=-1).mean() * temperature**2
-
-
 class RecoveryTraining(Stage[RecoveryConfig, nn.Module]):
     """Trains a compressed model on the labels and on what the baseline answers.
 
     The soft targets are the outputs of `StageContext.teachers`, averaged where there are
-    several. `achieved` holds `epochs`, `steps` and `final_loss`, the mean loss of the last epoch.
+    several. `achieved` holds `epochs`, `steps` and `final_loss`, the mean loss of the last epoch;
+    and `features_of`, the layers whose features were compared, if any were.
     """
 
     name: ClassVar[str] = "recover"
@@ -168,30 +192,50 @@ class RecoveryTraining(Stage[RecoveryConfig, nn.Module]):
         trial: optuna.trial.BaseTrial,
         earlier: Mapping[str, StageConfig],  # noqa: ARG002
     ) -> RecoveryConfig:
-        """Draws a config; a temperature only when there are soft targets."""
+        """Draws a config; of what has no use without another part, nothing without that."""
         choices = self.choices
         soft_weight = choices.soft_weight.suggest(trial, f"{self.name}.soft_weight")
+        soft_loss = (
+            choices.soft_loss.suggest(trial, f"{self.name}.soft_loss") if soft_weight > 0 else None
+        )
+        features = choices.features.suggest(trial, f"{self.name}.features")
         return RecoveryConfig(
             epochs=choices.epochs.suggest(trial, f"{self.name}.epochs"),
             learning_rate=choices.learning_rate.suggest(trial, f"{self.name}.learning_rate"),
             soft_weight=soft_weight,
+            soft_loss=soft_loss,
             temperature=choices.temperature.suggest(trial, f"{self.name}.temperature")
-            if soft_weight > 0
+            if soft_loss == "kl"
             else None,
             batch_size=choices.batch_size.suggest(trial, f"{self.name}.batch_size"),
+            smoothing=choices.smoothing.suggest(trial, f"{self.name}.smoothing"),
+            features=features,
+            feature_weight=choices.feature_weight.suggest(trial, f"{self.name}.feature_weight")
+            if features != "none"
+            else None,
+            optimizer=choices.optimizer.suggest(trial, f"{self.name}.optimizer"),
+            average=choices.average.suggest(trial, f"{self.name}.average"),
         )
 
     def anchors(self) -> Sequence[RecoveryConfig]:
         """The longest training, mostly on soft targets."""
         choices = self.choices
         soft_weight = choices.soft_weight.clip(0.7)
+        soft_loss = choices.soft_loss.prefer("kl") if soft_weight > 0 else None
+        features = choices.features.prefer("none")
         return [
             RecoveryConfig(
                 epochs=choices.epochs.high,
                 learning_rate=choices.learning_rate.clip(4e-3),
                 soft_weight=soft_weight,
-                temperature=choices.temperature.clip(4.0) if soft_weight > 0 else None,
+                soft_loss=soft_loss,
+                temperature=choices.temperature.clip(4.0) if soft_loss == "kl" else None,
                 batch_size=choices.batch_size.clip(64),
+                smoothing=choices.smoothing.clip(0.0),
+                features=features,
+                feature_weight=None if features == "none" else choices.feature_weight.clip(0.3),
+                optimizer=choices.optimizer.prefer("adam"),
+                average=choices.average.clip(0.0),
             )
         ]
 
@@ -204,24 +248,42 @@ class RecoveryTraining(Stage[RecoveryConfig, nn.Module]):
         not depend on the rungs.
 
         Raises:
-            StageError: If soft targets are asked for and there is no teacher.
+            StageError: If a teacher is needed and there is none, or features are to be compared
+                and no layer can be.
             TrainingError: If training diverges.
         """
-        loss = _loss(config, context)
+        if not context.teachers and (config.soft_weight or config.features != "none"):
+            raise StageError(
+                f"expected a teacher for soft_weight {config.soft_weight} and features "
+                f"'{config.features}', got none; give one, or set them to 0 and 'none'"
+            )
         student = copy.deepcopy(model)
-        log = train(
-            student,
-            context.train,
-            loss,
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            seed=context.seed,
-            tick=context.tick,
-            rungs=context.rungs,
-            report=context.report,
-        )
-        return Applied(student, asdict(log))
+        features = None
+        if config.features != "none":
+            features = FeatureLoss(
+                config.features, student, context.teachers[0], context.example, context.seed
+            )
+        try:
+            log = train(
+                student,
+                context.train,
+                _loss(config, context, features),
+                epochs=config.epochs,
+                learning_rate=config.learning_rate,
+                batch_size=config.batch_size,
+                seed=context.seed,
+                tick=context.tick,
+                rungs=context.rungs,
+                report=context.report,
+                optimizer=config.optimizer,
+                average=config.average or None,
+                beside=features.parameters if features else (),
+            )
+        finally:
+            if features is not None:
+                features.close()
+        compared = {"features_of": features.names} if features else {}
+        return Applied(student, asdict(log) | compared)
 
     def passes(self, config: RecoveryConfig) -> float:
         """Its epochs."""
@@ -232,20 +294,12 @@ class RecoveryTraining(Stage[RecoveryConfig, nn.Module]):
         return any(stage.lossy and stage.form is Form.MODULE for stage in earlier)
 
 
-def _loss(config: RecoveryConfig, context: StageContext) -> BatchLoss:
-    """The loss on labels and soft targets together."""
-    weight, temperature = config.soft_weight, config.temperature
-    if temperature is None:
-        return lambda _, outputs, targets: context.loss(outputs, targets)
-    if not context.teachers:
-        raise StageError(
-            f"expected a teacher for soft_weight {weight}, got none; give one or set it to 0"
-        )
-
-    def blend(inputs: Inputs, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            teacher = torch.stack([teacher(*inputs) for teacher in context.teachers]).mean(dim=0)
-        soft = distillation_loss(outputs, teacher, targets, temperature)
-        return weight * soft + (1 - weight) * context.loss(outputs, targets)
-
-    return blend
+def _loss(config: RecoveryConfig, context: StageContext, features: FeatureLoss | None) -> BatchLoss:
+    """The loss on labels, soft targets and features together."""
+    labels = smoothed(context.loss, config.smoothing)
+    if not config.soft_weight and features is None:
+        return lambda _, outputs, targets: labels(outputs, targets)
+    return blended(
+        labels, context.teachers, config.soft_weight, config.temperature,
+        features, config.feature_weight or 0.0,
+    )  # fmt: skip

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from parefront.errors import TrainingError
+from parefront.spaces.distillation.averaging import RunningAverage
 from parefront.spaces.stage import BatchSource, Inputs
 
 BatchLoss = Callable[[Inputs, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -23,6 +25,20 @@ WARM_UP = 0.1
 
 MAX_GRADIENT_NORM = 1.0
 """Gradients are scaled down to this Euclidean norm, over all parameters together."""
+
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+_OPTIMIZERS: Mapping[
+    Optimizer, Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
+] = {
+    "adam": lambda parameters, rate: torch.optim.Adam(parameters, lr=rate, fused=True),
+    "adamw": lambda parameters, rate: torch.optim.AdamW(
+        parameters, lr=rate, weight_decay=0.01, fused=True
+    ),
+    "sgd": lambda parameters, rate: torch.optim.SGD(
+        parameters, lr=rate, momentum=0.9, nesterov=True, fused=True
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,11 @@ def train(
     tick: Callable[[], None],
     rungs: Sequence[float] = (),
     report: Callable[[float, nn.Module], None] = lambda share, module: None,  # noqa: ARG005
+    optimizer: Optimizer = "adam",
+    average: float | None = None,
+    beside: Sequence[nn.Parameter] = (),
 ) -> TrainingLog:
-    """Trains a module in place with Adam and leaves it in evaluation mode.
+    """Trains a module in place and leaves it in evaluation mode.
 
     Parameters that need no gradient stay as they are; a parameter that several layers share is
     updated once. The seed alone decides the order of the examples and everything the module
@@ -91,6 +110,11 @@ def train(
         report: Called with a share and the module, in evaluation mode and without gradients,
             after the step that reaches the share; what it raises ends the training. It may not
             change the module's parameters.
+        optimizer: `"adam"`; `"adamw"` with a weight decay of 0.01; or `"sgd"` with Nesterov's
+            momentum of 0.9.
+        average: Decay of a running average of the parameters over the steps, in (0, 1), which is
+            what is reported and what is left; `None` leaves the last parameters.
+        beside: Parameters of the loss, trained with the module's.
 
     Raises:
         ValueError: If the rungs are not ascending in (0, 1).
@@ -106,7 +130,9 @@ def train(
         raise TrainingError("expected training examples, got none")
     steps = epochs * in_epoch
     due = _steps_of(rungs, steps)
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    trained = [*parameters, *beside]
+    updates = _OPTIMIZERS[optimizer](trained, learning_rate)
+    averaged = None if average is None else RunningAverage(parameters, average)
     orders = np.random.SeedSequence(seed).generate_state(epochs).tolist()
     step, mean = 0, math.nan
     # Not `torch.manual_seed`, which would reseed the generators of accelerators as well.
@@ -119,26 +145,30 @@ def train(
                 for inputs, targets in islice(data.batches(batch_size, seed=order), in_epoch):
                     rate = rate_at(step, steps, learning_rate)
                     step += 1
-                    optimizer.param_groups[0]["lr"] = rate
-                    optimizer.zero_grad()
+                    updates.param_groups[0]["lr"] = rate
+                    updates.zero_grad()
                     value = loss(inputs, module(*inputs), targets)
                     value.backward()  # type: ignore[no-untyped-call]
-                    norm = nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+                    norm = nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
                     if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
                         raise TrainingError(
                             f"training diverged in epoch {epoch} of {epochs}, step {step} of"
                             f" {steps}: loss {value.item():.4g}, gradient norm {norm.item():.4g},"
                             f" learning rate {rate:.3g}; try a lower learning rate"
                         )
-                    optimizer.step()
+                    updates.step()
+                    if averaged is not None:
+                        averaged.update()
                     total += value.item()
                     tick()
                     if step in due:
-                        with _looked_at(module):
+                        with averaged.taken() if averaged else nullcontext(), _looked_at(module):
                             report(due[step], module)
                 mean = total / in_epoch
+            if averaged is not None:
+                averaged.take()
         finally:
-            optimizer.zero_grad()
+            updates.zero_grad()
             module.eval()
     return TrainingLog(epochs, step, mean)
 

@@ -14,6 +14,7 @@ from parefront.spaces.inspection import count_parameters
 from parefront.spaces.lowrank.layers import Dense, factorize, matrix_shape
 from parefront.spaces.lowrank.matrix import chosen_rank
 from parefront.spaces.lowrank.surgery import failure, replace, replaceable
+from parefront.spaces.lowrank.tucker import factorize_tucker, tucker_ranks
 from parefront.spaces.ranges import Choice, FloatRange
 from parefront.spaces.stage import (
     Applied,
@@ -26,6 +27,7 @@ from parefront.spaces.stage import (
 )
 
 Layers = Literal["linear", "conv", "all"]
+Convolution = Literal["spatial", "tucker"]
 
 KINDS: dict[Layers, tuple[type[Dense], ...]] = {
     "linear": (nn.Linear,),
@@ -41,15 +43,19 @@ class FactorizationConfig(StageConfig):
         ratio: Rank as a fraction, in (0, 1], of the rank at which the factors have as many
             parameters as the layer.
         layers: `"linear"` for Linear layers, `"conv"` for Conv2d layers, `"all"` for both.
+        convolution: How a kernel larger than 1x1 is factorised: `"spatial"`, into a vertical and a
+            horizontal one, or `"tucker"`, into fewer channels before and after a kernel of the same
+            size.
         multiple: Ranks are rounded down to multiples of this, but not to 0.
 
     Example:
-        >>> FactorizationConfig(ratio=0.5, layers="all", multiple=8)
-        FactorizationConfig(ratio=0.5, layers='all', multiple=8)
+        >>> FactorizationConfig(ratio=0.5, layers="all", multiple=8).convolution
+        'spatial'
     """
 
     ratio: Annotated[float, Field(gt=0, le=1)]
     layers: Layers
+    convolution: Convolution = "spatial"
     multiple: Annotated[int, Field(ge=1)]
 
 
@@ -60,11 +66,13 @@ class FactorizationChoices(StageChoices):
         ratio: Fraction of the break-even rank, within (0, 1].
         layers: Kinds of layers to choose from. `"linear"` and `"conv"` besides `"all"` are worth
             a parameter only in models that have both.
+        convolution: Ways to factorise a kernel to choose from.
         multiple: Multiples to round ranks to; what runs well on the target if not given.
     """
 
     ratio: FloatRange = FloatRange(low=0.2, high=0.8)
     layers: Choice[Layers] = Choice[Layers](options=("all",))
+    convolution: Choice[Convolution] = Choice[Convolution](options=("spatial",))
     multiple: Choice[Annotated[int, Field(ge=1)]] | None = None
 
     @field_validator("ratio")
@@ -79,11 +87,11 @@ class FactorizationChoices(StageChoices):
 
 
 class Factorization(Stage[FactorizationConfig, nn.Module]):
-    """Replaces Linear and Conv2d layers by two of low rank, where that saves parameters.
+    """Replaces Linear and Conv2d layers by some of low rank, where that saves parameters.
 
     `achieved` holds `parameters_before` and `parameters_after`; `ranks`, the full and the kept
-    rank of every layer that was replaced; and `left`, a reason for every other Conv and Linear
-    layer.
+    rank of every layer that was replaced, or for Tucker-2 its channels of inputs and outputs and
+    then the ranks of both; and `left`, a reason for every other Conv and Linear layer.
     """
 
     name: ClassVar[str] = "factorize"
@@ -103,7 +111,8 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         multiple = min(self.multiple.options)
         for layers in self.choices.layers.options:
             eligible, left = replaceable(model, KINDS[layers])
-            if any(chosen_rank(*matrix_shape(layer), 1.0, multiple) for layer in eligible.values()):
+            ways = self.choices.convolution.options
+            if any(_ranks(each, way, 1.0, multiple) for each in eligible.values() for way in ways):
                 return None
             reasons.update(left)
             reasons.update(dict.fromkeys(eligible, _no_saving(multiple)))
@@ -122,18 +131,21 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         return FactorizationConfig(
             ratio=choices.ratio.suggest(trial, f"{self.name}.ratio"),
             layers=choices.layers.suggest(trial, f"{self.name}.layers"),
+            convolution=choices.convolution.suggest(trial, f"{self.name}.convolution"),
             multiple=self.multiple.suggest(trial, f"{self.name}.multiple"),
         )
 
     def anchors(self) -> Sequence[FactorizationConfig]:
-        """All layers at half the break-even rank."""
+        """All layers at half the break-even rank, in each way."""
         choices = self.choices
         return [
             FactorizationConfig(
                 ratio=choices.ratio.clip(0.5),
                 layers=choices.layers.prefer("all", "linear"),
+                convolution=way,
                 multiple=self.multiple.prefer(self.target.channel_multiple),
             )
+            for way in choices.convolution.options
         ]
 
     def apply(
@@ -149,15 +161,17 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         parts: dict[str, nn.Module] = {}
         for name, layer in eligible.items():
             context.tick()
-            rows, columns = matrix_shape(layer)
-            rank = chosen_rank(rows, columns, config.ratio, config.multiple)
-            if rank is None:
+            kept = _ranks(layer, config.convolution, config.ratio, config.multiple)
+            if kept is None:
                 left[name] = _no_saving(config.multiple)
             elif not layer.weight.isfinite().all():
                 raise StageError(f"cannot factorise {name}: its weight is not finite")
+            elif len(kept) == 2 and isinstance(layer, nn.Conv2d):
+                ranks[name] = [layer.in_channels, layer.out_channels, *kept]
+                parts[name] = factorize_tucker(layer, *kept)
             else:
-                ranks[name] = [min(rows, columns), rank]
-                parts[name] = factorize(layer, rank)
+                ranks[name] = [min(matrix_shape(layer)), kept[0]]
+                parts[name] = factorize(layer, kept[0])
         context.tick()
         if failure(replace(model, parts), context.example) is not None:
             for name in tuple(parts):
@@ -179,6 +193,16 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
                 "left": left,
             },
         )
+
+
+def _ranks(
+    layer: Dense, convolution: Convolution, ratio: float, multiple: int
+) -> tuple[int] | tuple[int, int] | None:
+    """The rank to keep, or the two of Tucker-2; `None` if none saves parameters."""
+    if isinstance(layer, nn.Conv2d) and convolution == "tucker" and max(layer.kernel_size) > 1:
+        return tucker_ranks(layer, ratio, multiple)
+    rank = chosen_rank(*matrix_shape(layer), ratio, multiple)
+    return None if rank is None else (rank,)
 
 
 def _no_saving(multiple: int) -> str:

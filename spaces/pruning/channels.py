@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import optuna
-import torch
 from pydantic import Field, field_validator
 from torch import nn
 
@@ -38,7 +37,7 @@ class ChannelPruningConfig(StageConfig):
     Attributes:
         ratio: Share of the removable channels to remove, in [0, 1).
         importance: What decides which channels go: `"l1"` and `"l2"` remove those with the
-            smallest weights, `"random"` any.
+            smallest weights; for the others see `parefront.spaces.pruning.ranking.scores`.
         scope: `"uniform"` removes the same share from every group of layers that are pruned
             together, `"global"` the least important channels of the model.
         multiple: Widths are rounded to multiples of this where the layer is wide enough.
@@ -65,7 +64,7 @@ class ChannelPruningChoices(StageChoices):
     """
 
     ratio: FloatRange = FloatRange(low=0.1, high=0.8)
-    importance: Choice[Importance] = Choice[Importance](options=("l1", "l2", "random"))
+    importance: Choice[Importance] = Choice[Importance](options=("l1", "l2", "taylor"))
     scope: Choice[Scope] = Choice[Scope](options=("uniform", "global"))
     multiple: Choice[Annotated[int, Field(ge=1)]] | None = None
 
@@ -155,9 +154,9 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
             StageError: If the model cannot be traced, or does not run when narrowed.
         """
         groups, skipped = find_groups(model, context.example, context.tick)
-        generator = torch.Generator().manual_seed(context.seed)
+        score = scores(groups, config.importance, context)
         removals = channels_to_remove(
-            {g.root: (g, scores(g, config.importance, generator)) for g in groups},
+            {group.root: (group, score[group.root]) for group in groups},
             ratio=config.ratio,
             scope=config.scope,
             multiple=config.multiple,

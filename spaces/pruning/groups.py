@@ -49,6 +49,7 @@ class ChannelGroup:
         blocks: Number of equal, consecutive blocks of channels that must stay equally wide, as
             in grouped convolutions and group normalisation.
         traced: The group in torch-pruning's graph, with all channels.
+        model: The copy of the model that the graph refers to.
     """
 
     root: str
@@ -56,6 +57,7 @@ class ChannelGroup:
     width: int
     blocks: int
     traced: tp.dependency.Group
+    model: nn.Module
 
 
 def widths(model: nn.Module) -> dict[str, int]:
@@ -101,7 +103,9 @@ def find_groups(
         reason = _obstacle(graph, traced, names, shared)
         if reason is None:
             blocks = _blocks(graph, traced)
-            groups.append(ChannelGroup(names[root], layers, width[names[root]], blocks, traced))
+            groups.append(
+                ChannelGroup(names[root], layers, width[names[root]], blocks, traced, work)
+            )
         else:
             skipped.update(dict.fromkeys(layers, reason))
     # The groups of most models are all right, and one forward pass shows it.

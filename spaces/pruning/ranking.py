@@ -3,35 +3,115 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 
 import torch
 import torch_pruning as tp
+from torch import nn
 
 from parefront.spaces.pruning.groups import ChannelGroup
+from parefront.spaces.stage import StageContext
 
-Importance = Literal["l1", "l2", "random"]
+Importance = Literal["l1", "l2", "taylor", "bn_scale", "median", "random"]
 Scope = Literal["global", "uniform"]
+_BATCHES = 8
+_BATCH = 64
 
 
-def scores(group: ChannelGroup, importance: Importance, generator: torch.Generator) -> torch.Tensor:
+def scores(
+    groups: Sequence[ChannelGroup], importance: Importance, context: StageContext
+) -> dict[str, torch.Tensor]:
     """Importance of each channel of a block; the least important are removed first.
 
-    `"l1"` and `"l2"` are the mean magnitudes, absolute or squared, of all weights that go with a
-    channel (filters: Li et al. 2017, https://arxiv.org/abs/1608.08710; whole groups: Fang et al.
-    2023, https://arxiv.org/abs/2301.12900), divided by their mean over the group so that groups
-    can be compared. `"random"` draws from `generator`.
+    All but `"random"` are means over the weights that go with a channel, divided by their mean over
+    the group so that groups can be compared.
+
+    - `"l1"`, `"l2"`: magnitudes, absolute or squared (filters: Li et al. 2017,
+      https://arxiv.org/abs/1608.08710; whole groups: Fang et al. 2023,
+      https://arxiv.org/abs/2301.12900).
+    - `"taylor"`: how much the loss of 8 batches of the calibration examples changes to first order
+      (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771).
+    - `"bn_scale"`: scales of batch normalisation (network slimming, Liu et al. 2017,
+      https://arxiv.org/abs/1708.06519); `"l1"` for a group without.
+    - `"median"`: the sum of the distances to the other filters, so that those go which others can
+      stand in for (geometric median, He et al. 2019, https://arxiv.org/abs/1811.00250).
+    - `"random"`: nothing, by the context's seed.
 
     Returns:
-        Scores of shape `(width / blocks,)`: the channels at one place of all blocks go together.
+        By the name of a group's root, scores of shape `(width / blocks,)`: the channels at one
+        place of all blocks go together.
     """
     if importance == "random":
-        return torch.rand(group.width // group.blocks, generator=generator)
-    magnitude = tp.importance.GroupMagnitudeImportance(p=1 if importance == "l1" else 2)
-    channels: torch.Tensor = magnitude(group.traced).detach().cpu()
-    # A group whose weights are all zero has no mean to divide by.
-    return channels.nan_to_num(nan=0.0).view(group.blocks, -1).mean(dim=0)
+        generator = torch.Generator().manual_seed(context.seed)
+        return {g.root: torch.rand(g.width // g.blocks, generator=generator) for g in groups}
+    if importance == "taylor" and groups:
+        _with_gradients(groups[0].model, context)
+    measure = _MEASURES[importance]
+    found = {}
+    for group in groups:
+        context.tick()
+        # A group whose weights are all zero has no mean to divide by.
+        channels = measure(group).detach().cpu().nan_to_num(nan=0.0)
+        found[group.root] = channels.view(group.blocks, -1).mean(dim=0)
+    return found
+
+
+def _with_gradients(model: nn.Module, context: StageContext) -> None:
+    """Leaves the gradient of the loss at each weight."""
+    model.zero_grad()
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    for inputs, targets in islice(context.calibration.batches(_BATCH), _BATCHES):
+        context.tick()
+        context.loss(model(*inputs), targets).backward()  # type: ignore[no-untyped-call]
+    for part, mode in modes:
+        part.training = mode
+    for parameter in model.parameters():
+        if parameter.grad is None:  # a weight that the loss does not see
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def _magnitude(power: int) -> Callable[[ChannelGroup], torch.Tensor]:
+    importance = tp.importance.GroupMagnitudeImportance(p=power)
+    return lambda group: importance(group.traced)
+
+
+def _taylor(group: ChannelGroup) -> torch.Tensor:
+    found: torch.Tensor = tp.importance.GroupTaylorImportance()(group.traced)
+    return found
+
+
+def _bn_scale(group: ChannelGroup) -> torch.Tensor:
+    found: torch.Tensor | None = tp.importance.BNScaleImportance()(group.traced)
+    return _magnitude(1)(group) if found is None else found
+
+
+def _median(group: ChannelGroup) -> torch.Tensor:
+    total, count = torch.zeros(group.width), torch.zeros(group.width)
+    for item in group.traced:
+        if item.dep.handler not in _OUTPUTS:
+            continue
+        layer = item.dep.target.module
+        weight = layer.weight.detach()
+        filters = (weight.transpose(0, 1) if getattr(layer, "transposed", False) else weight)[
+            item.idxs
+        ].flatten(1)
+        total[item.root_idxs] += torch.cdist(filters, filters).sum(dim=1)
+        count[item.root_idxs] += 1
+    mean = total / count
+    return mean / mean.mean()
+
+
+_OUTPUTS = (tp.prune_conv_out_channels, tp.prune_linear_out_channels)
+_MEASURES: Mapping[str, Callable[[ChannelGroup], torch.Tensor]] = {
+    "l1": _magnitude(1),
+    "l2": _magnitude(2),
+    "taylor": _taylor,
+    "bn_scale": _bn_scale,
+    "median": _median,
+}
 
 
 def allowed_widths(width: int, blocks: int, multiple: int) -> list[int]:

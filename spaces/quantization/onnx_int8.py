@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx
@@ -144,6 +144,7 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
 
     name: ClassVar[str] = "quantize"
     form: ClassVar[Form] = Form.ONNX
+    rounds: ClassVar[bool] = True
     choices_type: ClassVar[type[StageChoices]] = OnnxInt8Choices
     config_type: ClassVar[type[StageConfig]] = OnnxInt8Config
     choices: OnnxInt8Choices
@@ -167,6 +168,11 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
         if not any(parameter.ndim > 1 for parameter in model.parameters()):
             return "the model has no weight matrix or convolution kernel"
         return None
+
+    def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
+        """Weights of 16 bits that were rounded again would only be worse."""
+        rounded = any(stage.rounds and stage.form is Form.ONNX for stage in earlier)
+        return "the weights have 16 bits already" if rounded else None
 
     def draw(
         self,

@@ -52,7 +52,9 @@ def test_what_a_space_leaves_no_choice_for_is_filled_in() -> None:
     (candidate,) = own_candidates([{"prune": PRUNE, "recover": RECOVER}], REAL)
     assert candidate.as_dict() == {
         "prune": PRUNE | {"scope": "uniform", "multiple": 8},
-        "recover": RECOVER | {"learning_rate": 0.004, "batch_size": 64},
+        "recover": RECOVER
+        | {"learning_rate": 0.004, "batch_size": 64, "soft_loss": "kl", "smoothing": 0.0}
+        | {"features": "none", "feature_weight": None, "optimizer": "adam", "average": 0.0},
     }
 
 
@@ -139,7 +141,7 @@ def test_whatever_a_space_draws_can_be_written(seed: int, whole: bool) -> None:
         ({"prune": PRUNE | {"ratio": 0.9}}, r"prune.ratio: expected a number from 0.1 to 0.6, got"),
         ({"prune": PRUNE | {"ratio": "half"}}, r"a number from 0.1 to 0.6, got 'half'; change it"),
         ({"prune": PRUNE | {"ratio": float("nan")}}, "prune.ratio: expected a finite number"),
-        ({"prune": PRUNE | {"importance": "l3"}}, "one of 'l1', 'l2', 'random', got 'l3'"),
+        ({"prune": PRUNE | {"importance": "l3"}}, "one of 'l1', 'l2', 'taylor', got 'l3'"),
         ({"prune": {"ratio": 0.5}}, r"prune.importance: expected one of .*, got nothing; write it"),
         (
             {"prune": PRUNE | {"scope": "global"}},

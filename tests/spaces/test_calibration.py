@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from parefront.spaces.quantization.calibration import (
     Feeds,
     activation_ranges,
     entropy_bins,
+    mse_bins,
     percentile_bins,
 )
 from parefront.spaces.quantization.graph import prepared
@@ -70,7 +72,7 @@ def test_minmax_finds_the_extremes(batch: int) -> None:
     assert observed(values, "minmax", batch=batch) == (values.min(), values.max())
 
 
-@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile", "mse"])
 def test_a_range_includes_zero(method: Calibration) -> None:
     values = np.linspace(3, 5, 5000, dtype=np.float32)
     low, high = observed(values, method)
@@ -92,20 +94,20 @@ def test_a_far_outlier_is_clipped_on_its_side_only(method: Calibration, sign: in
     assert 1.9 < far < 2.2
 
 
-@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile", "mse"])
 def test_the_range_does_not_depend_on_batches(method: Calibration) -> None:
     values = np.random.default_rng(0).standard_t(3, size=3000).astype(np.float32)
     assert observed(values, method, batch=7) == observed(values, method, batch=3000)
 
 
-@pytest.mark.parametrize("method", ["entropy", "percentile"])
+@pytest.mark.parametrize("method", ["entropy", "percentile", "mse"])
 def test_zeros_do_not_count(method: Calibration) -> None:
     values = np.random.default_rng(0).exponential(size=20_000).astype(np.float32)
     with_zeros = np.concatenate([values, np.zeros(500_000, np.float32)])
     assert observed(with_zeros, method, batch=10**6) == observed(values, method, batch=10**6)
 
 
-@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "average", "entropy", "percentile", "mse"])
 def test_dead_tensors_have_an_empty_range(method: Calibration) -> None:
     assert observed(np.zeros(10, np.float32), method) == (0, 0)
     # Too small to be scaled into bins in single precision.
@@ -113,7 +115,7 @@ def test_dead_tensors_have_an_empty_range(method: Calibration) -> None:
     assert observed(tiny, method) == (0, tiny[0])
 
 
-@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "average", "entropy", "percentile", "mse"])
 @pytest.mark.parametrize("wild", [np.nan, np.inf])
 def test_values_that_are_not_finite_show_in_the_range(method: Calibration, wild: float) -> None:
     values = np.linspace(-1, 1, 500, dtype=np.float32)
@@ -128,6 +130,43 @@ def test_the_percentile_is_numpy_s_up_to_a_bin() -> None:
         np.percentile(values, PERCENTILE), abs=2 * float(values.max()) / BINS
     )
     assert high < 0.95 * values.max()
+
+
+def test_the_average_is_that_of_the_batches_extremes() -> None:
+    values = np.array([1, -2, 3, -4, 100, 0, 7, -6], np.float32)
+    assert observed(values, "average", batch=2) == (-3.0, (1 + 3 + 100 + 7) / 4)
+
+
+@given(
+    counts=arrays(np.int64, BINS // 8, elements=st.integers(0, 50)),
+    levels=st.sampled_from([16, 128]),
+)
+def test_the_squared_error_is_the_least_of_all_limits(counts: Counts, levels: int) -> None:
+    counts[-1] = 1
+    middles = [index + 0.5 for index in range(len(counts))]
+
+    def error(end: int) -> float:
+        return math.fsum(
+            count * ((end / levels) ** 2 / 12 if index < end else (middle - end) ** 2)
+            for index, (count, middle) in enumerate(zip(counts.tolist(), middles, strict=True))
+        )
+
+    ends = range(CANDIDATE_STEP, len(counts) + 1, CANDIDATE_STEP)
+    assert error(mse_bins(counts, levels)) == pytest.approx(min(map(error, ends)), abs=1e-9)
+
+
+def test_the_squared_error_of_rounding_is_really_least_there() -> None:
+    # A second implementation: rounds the values themselves, to every limit of a grid.
+    values = np.random.default_rng(0).standard_t(4, size=50_000).astype(np.float32)
+    _, high = observed(values, "mse", batch=1000)
+
+    def error(limit: Any) -> float:
+        step = limit / 128
+        rounded = np.clip(np.rint(values / step), -128, 127) * step
+        return float(np.square(rounded - values).sum())
+
+    best = min(error(limit) for limit in np.linspace(0.05, 1, 200) * np.abs(values).max())
+    assert error(high) <= 1.02 * best
 
 
 @given(

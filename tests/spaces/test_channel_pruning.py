@@ -51,7 +51,7 @@ def outputs(model: nn.Module, context: StageContext) -> torch.Tensor:
     [
         ({"ratio": 1.0}, "less than 1"),
         ({"ratio": -0.1}, "greater than or equal to 0"),
-        ({"importance": "l3"}, "'l1', 'l2' or 'random'"),
+        ({"importance": "l3"}, "'l1', 'l2', 'taylor', 'bn_scale', 'median' or 'random'"),
         ({"scope": "local"}, "'global' or 'uniform'"),
         ({"multiple": 0}, "greater than or equal to 1"),
     ],
@@ -66,7 +66,10 @@ def test_an_impossible_config_is_refused(fields: dict[str, Any], message: str) -
     [
         ({"ratio": [0.2, 1.0]}, r"within \[0, 1\), got \[0.2, 1.0\]"),
         ({"ratio": [-0.2, 0.5]}, r"within \[0, 1\), got \[-0.2, 0.5\]"),
-        ({"importance": ["l1", "taylor"]}, "'l1', 'l2' or 'random'"),
+        (
+            {"importance": ["l1", "l3"]},
+            "'l1', 'l2', 'taylor', 'bn_scale', 'median' or 'random'",
+        ),
         ({"scope": "local"}, "'global' or 'uniform'"),
         ({"multiple": [8, 0]}, "greater than or equal to 1"),
         ({"rate": 0.5}, "Extra inputs are not permitted"),
@@ -173,13 +176,13 @@ def masked(model: nn.Module, context: StageContext, removals: dict[str, list[int
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("importance", ["l2", "random"])
+@pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "bn_scale", "median", "random"])
 def test_removing_channels_is_silencing_them(kind: str, importance: Any) -> None:
     model, context = make(kind)
     groups, _ = find_groups(model, context.example, context.tick)
-    generator = torch.Generator().manual_seed(0)
+    score = scores(groups, importance, context)
     removals = channels_to_remove(
-        {g.root: (g, scores(g, importance, generator)) for g in groups},
+        {group.root: (group, score[group.root]) for group in groups},
         ratio=0.5,
         scope="uniform",
         multiple=1,

@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from parefront.errors import StageError, TrainingError
+from parefront.spaces.distillation.losses import distillation_loss
 from parefront.spaces.distillation.recovery import (
     RecoveryChoices,
     RecoveryConfig,
     RecoveryTraining,
-    distillation_loss,
 )
 from parefront.spaces.distillation.training import MAX_GRADIENT_NORM, rate_at, train
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8
@@ -397,7 +397,7 @@ def test_training_needs_parameters_and_examples() -> None:
 
 def test_soft_targets_need_a_teacher() -> None:
     module, context = make("mlp")
-    with pytest.raises(StageError, match=r"expected a teacher for soft_weight 0\.7, got none"):
+    with pytest.raises(StageError, match=r"expected a teacher for soft_weight 0\.7 and features"):
         recover(module, SOFT, replace(context, teachers=()))
 
 
@@ -413,8 +413,18 @@ def test_soft_targets_need_a_teacher() -> None:
         ({"soft_weight": 1.5, "temperature": 1.0}, "less than or equal to 1"),
         ({"soft_weight": 0.5, "temperature": 0.0}, "greater than 0"),
         ({"batch_size": 1}, "greater than or equal to 2"),
-        ({"temperature": 2.0}, "expected no temperature when soft_weight is 0, got 2.0"),
-        ({"soft_weight": 0.5}, "expected a temperature for soft_weight 0.5, got none"),
+        ({"temperature": 2.0}, "expected no soft_loss for soft_weight 0.0, got kl"),
+        ({"soft_weight": 0.5}, "expected a soft_loss for soft_weight 0.5, got None"),
+        ({"soft_weight": 0.5, "soft_loss": "kl"}, "expected a temperature for soft_weight 0.5"),
+        (
+            {"soft_weight": 0.5, "soft_loss": "mse", "temperature": 2.0},
+            "expected no temperature for soft_weight 0.5 and soft_loss mse, got 2.0",
+        ),
+        ({"features": "hint"}, "expected a feature_weight for features 'hint', got None"),
+        ({"feature_weight": 1.0}, "expected no feature_weight for features 'none', got 1.0"),
+        ({"smoothing": 1.0}, "less than 1"),
+        ({"average": -0.1}, "greater than or equal to 0"),
+        ({"optimizer": "adagrad"}, "'adam', 'adamw' or 'sgd'"),
     ],
 )
 def test_impossible_configs_are_refused(fields: dict[str, Any], message: str) -> None:
@@ -430,6 +440,9 @@ def test_impossible_configs_are_refused(fields: dict[str, Any], message: str) ->
         ("temperature", -1, r"expected a range above 0, got \[-1.0, -1.0\]"),
         ("soft_weight", [0.5, 1.5], r"expected weights within \[0, 1\], got \[0.5, 1.5\]"),
         ("batch_size", 1, r"expected at least 2 examples in a batch, got \[1, 1\]"),
+        ("smoothing", [0.0, 1.0], r"expected shares within \[0, 1\), got \[0.0, 1.0\]"),
+        ("average", 1.0, r"expected shares within \[0, 1\), got \[1.0, 1.0\]"),
+        ("feature_weight", 0.0, r"expected a range above 0"),
     ],
 )
 def test_impossible_ranges_are_refused(field: str, value: Any, message: str) -> None:
@@ -444,6 +457,25 @@ def test_a_temperature_is_drawn_only_for_soft_targets() -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     assert stage(soft_weight=0).draw(trial, {}).temperature is None
     assert set(trial.params) == {"recover.epochs", "recover.learning_rate"}
+
+
+def test_what_has_no_use_is_not_drawn() -> None:
+    every = {
+        "soft_weight": [0.2, 0.9],
+        "soft_loss": ["kl", "mse"],
+        "features": ["none", "hint"],
+        "optimizer": ["adam", "sgd"],
+        "smoothing": [0.0, 0.2],
+        "average": [0.0, 0.99],
+    }
+    seen = set()
+    for seed in range(20):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+        config = stage(**every).draw(trial, {})
+        assert ("recover.temperature" in trial.params) == (config.soft_loss == "kl")
+        assert ("recover.feature_weight" in trial.params) == (config.features == "hint")
+        seen.add((config.soft_loss, config.features, config.optimizer))
+    assert len(seen) == 8
 
 
 def test_the_anchor_stays_in_the_ranges() -> None:

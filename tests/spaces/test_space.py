@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -81,11 +83,72 @@ def test_stages_come_in_the_order_of_the_catalogue() -> None:
     chosen = Space.of({"quantize": {}, "prune": {}}, TRAITS)
     assert [stage.name for stage in chosen.stages] == ["prune", "quantize"]
     assert [stage.name for stage in Space.of(None, TRAITS).stages] == [
-        "prune",
-        "factorize",
-        "recover",
-        "quantize",
+        *("prune", "factorize", "sparsify", "cluster", "round"),
+        *("recover", "half", "quantize", "blocks", "pack"),
     ]
+
+
+class TestWhatGoesTogether:
+    """Which stages are on beside which, in the space of everything."""
+
+    whole = Space.of(None, TRAITS)
+
+    def drawn(self, seed: int) -> tuple[Candidate, optuna.Trial]:
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+        return self.whole.suggest(trial), trial
+
+    def test_what_packs_is_packed_and_nothing_else(self) -> None:
+        for seed in range(200):
+            on = dict(self.drawn(seed)[0].configs)
+            assert ("pack" in on) == bool({"sparsify", "cluster", "round", "half"} & set(on))
+            assert not {"cluster", "round"} <= set(on)
+            assert len({"half", "blocks", "quantize"} & set(on)) <= 1
+            assert "blocks" not in on or not {"cluster", "round"} & set(on)
+            assert "half" not in on or not {"sparsify", "cluster", "round"} & set(on)
+
+    def test_what_cannot_be_is_not_asked(self) -> None:
+        for seed in range(50):
+            candidate, trial = self.drawn(seed)
+            on = dict(candidate.configs)
+            assert "pack" not in trial.params
+            assert "cluster" not in on or "round" not in trial.params
+            again = optuna.trial.FixedTrial(self.whole.parameters(candidate))
+            assert self.whole.suggest(again) == candidate
+            assert self.whole.candidate(candidate.as_dict()) == candidate
+
+    def test_what_clashes_is_refused_with_the_reason(self) -> None:
+        both: dict[str, dict[str, Any]] = {
+            "cluster": {"bits": 4},
+            "round": {"levels": "ternary", "ends": True},
+        }
+        with pytest.raises(
+            SpaceError, match=r"'round' cannot be on beside \['cluster'\]: the weights have few"
+        ):
+            self.whole.candidate(both)
+        with pytest.raises(SpaceError, match="'pack' cannot be on beside .*leaves weights that"):
+            self.whole.candidate({"pack": {}})
+
+    def test_anchors_and_siblings_can_all_be_drawn(self) -> None:
+        anchors = self.whole.anchors()
+        assert len(set(anchors)) == len(anchors)
+        everything = {name for anchor in anchors for name, _ in anchor.configs}
+        assert everything == {stage.name for stage in self.whole.stages}
+        siblings = [each for anchor in anchors for each in self.whole.siblings(anchor)]
+        assert any({"round", "quantize", "pack"} <= set(dict(s.configs)) for s in siblings)
+        for each in [*anchors, *siblings]:
+            assert self.whole.candidate(each.as_dict()) == each
+
+    def test_packing_comes_by_itself(self) -> None:
+        sparse = Space.of({"sparsify": {}}, TRAITS)
+        assert [stage.name for stage in sparse.stages] == ["sparsify", "pack"]
+        assert [stage.name for stage in Space.of({"prune": {}}, TRAITS).stages] == ["prune"]
+
+    def test_without_anything_to_pack_it_goes(self) -> None:
+        from torch import nn
+
+        _, context = make("mlp")
+        fitted, _ = Space.of({"prune": {}, "sparsify": {}}, TRAITS).fitted(nn.ReLU(), context)
+        assert fitted.stages == ()
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,15 @@ from torch import nn
 
 from parefront.spaces.distillation.recovery import RecoveryTraining
 from parefront.spaces.lowrank.svd import Factorization
+from parefront.spaces.packing.stage import Packing
 from parefront.spaces.pruning.channels import ChannelPruning
+from parefront.spaces.pruning.weights import WeightPruning
+from parefront.spaces.quantization.blocks import BlockQuantization
+from parefront.spaces.quantization.half import HalfWeights
+from parefront.spaces.quantization.level_sets import LEVEL_SETS
+from parefront.spaces.quantization.levels import WeightRounding
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8
+from parefront.spaces.sharing.clusters import WeightClustering
 from parefront.spaces.stage import Form, Stage, StageConfig, StageContext, TargetTraits
 from tests.exporting import assert_ships, export, run
 from tests.zoo import make
@@ -47,21 +54,41 @@ class Case:
 
 
 CASES = [
-    Case(ChannelPruning, "cnn"),
-    Case(ChannelPruning, "resnet"),
-    Case(ChannelPruning, "depthwise"),
-    Case(ChannelPruning, "mlp"),
-    Case(ChannelPruning, "transformer"),
-    Case(Factorization, "cnn"),
-    Case(Factorization, "resnet"),
+    *(
+        Case(ChannelPruning, model, {"importance": importance})
+        for model, importance in (
+            ("cnn", "bn_scale"),
+            ("resnet", "median"),
+            ("depthwise", "taylor"),
+            ("mlp", "l2"),
+            ("transformer", "taylor"),
+        )
+    ),
+    Case(Factorization, "cnn", {"convolution": ["spatial", "tucker"]}),
+    Case(Factorization, "resnet", {"convolution": ["spatial", "tucker"]}),
     Case(Factorization, "depthwise"),
     Case(Factorization, "mlp"),
     Case(Factorization, "transformer"),
-    Case(RecoveryTraining, "cnn", {"epochs": 2}),
-    Case(RecoveryTraining, "resnet", {"epochs": 2}),
+    *(
+        Case(stage, model, choices)
+        for stage, choices in (
+            (WeightPruning, {"pattern": ["free", "2:4"], "saliency": ["gradient", "random"]}),
+            (WeightClustering, {}),
+            (WeightRounding, {"levels": [*LEVEL_SETS]}),
+            (HalfWeights, {"format": ["float16", "bfloat16"]}),
+            (Packing, {}),
+        )
+        for model in ("cnn", "resnet", "depthwise", "mlp", "transformer")
+    ),
+    Case(RecoveryTraining, "cnn", {"epochs": 2, "soft_loss": "mse", "features": "attention"}),
+    Case(RecoveryTraining, "resnet", {"epochs": 2, "features": "hint", "average": 0.9}),
     Case(RecoveryTraining, "depthwise", {"epochs": 2}),
-    Case(RecoveryTraining, "mlp", {"epochs": 2}),
+    Case(RecoveryTraining, "mlp", {"epochs": 2, "features": "relational", "smoothing": 0.1}),
     Case(RecoveryTraining, "transformer", {"epochs": 2}),
+    *(
+        Case(BlockQuantization, model, {"size": [16, 32], "symmetric": [True, False]})
+        for model in ("cnn", "mlp", "transformer")
+    ),
     Case(OnnxInt8, "cnn"),
     Case(OnnxInt8, "resnet"),
     Case(OnnxInt8, "depthwise"),
@@ -117,8 +144,9 @@ def test_configs_survive_json_and_are_frozen(case: Case) -> None:
         assert again == config
         assert again.model_dump_json() == text
         assert hash(again) == hash(config)
-        with pytest.raises(ValueError, match="frozen"):
-            setattr(config, next(iter(type(config).model_fields)), None)
+        for name in type(config).model_fields:
+            with pytest.raises(ValueError, match="frozen"):
+                setattr(config, name, None)
 
 
 @every_stage

@@ -1,0 +1,197 @@
+"""What each technique is worth by itself, measured on the file it ends in.
+
+Each is a candidate of a study of its own config, with the recovery training it needs, on the MNIST
+digits of `examples/`: the convolutional network, a small transformer encoder and LeNet-300-100.
+
+    python -m benchmarks.techniques [--quick] [--model NAME ...]
+
+Prints a JSON object for each technique and model: `size_ratio` and `latency_ratio` to the
+baseline, lower is better; `accuracy_drop` on the validation split, in points, lower is better;
+`seconds` the trial took. Where a technique has nothing to do, or fails, `reason` takes their place.
+The last line counts `techniques`, and how many are `smaller`: those of which the file was smaller
+than the baseline's on each model where they had something to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import parefront as pf
+from benchmarks.jobs import JOBS
+
+Configs = Mapping[str, Mapping[str, Any]]
+
+RECOVER = {
+    "epochs": 5,
+    "learning_rate": 0.003,
+    "soft_weight": 0.7,
+    "temperature": 4.0,
+    "batch_size": 64,
+}
+
+
+def _trained(**stages: Mapping[str, Any]) -> Configs:
+    return {**stages, "recover": RECOVER}
+
+
+def _packed(**stages: Mapping[str, Any]) -> Configs:
+    return {**_trained(**stages), "pack": {}}
+
+
+def _int8(method: str, calibration: str | None, *, per_channel: bool) -> Configs:
+    config = {"method": method, "calibration": calibration, "per_channel": per_channel}
+    return {"quantize": config}
+
+
+def _sparse(**config: object) -> Mapping[str, Any]:
+    return {"pattern": "free", "scope": "global", "saliency": "magnitude", **config}
+
+
+def _levels(levels: str, bits: int | None, *, ends: bool) -> Configs:
+    return _packed(round={"levels": levels, "bits": bits, "ends": ends})
+
+
+PRUNE = {"ratio": 0.5, "importance": "l2", "scope": "global", "multiple": 8}
+STATIC = _int8("static", "minmax", per_channel=True)["quantize"]
+TECHNIQUES: Mapping[str, Configs] = {
+    "channels, l2": _trained(prune=PRUNE),
+    "channels, l1": _trained(prune={**PRUNE, "importance": "l1"}),
+    "channels, taylor": _trained(prune={**PRUNE, "importance": "taylor"}),
+    "channels, batch-norm scale": _trained(prune={**PRUNE, "importance": "bn_scale"}),
+    "channels, geometric median": _trained(prune={**PRUNE, "importance": "median"}),
+    "channels, random": _trained(prune={**PRUNE, "importance": "random"}),
+    "low rank": _trained(factorize={"ratio": 0.5, "convolution": "spatial"}),
+    "low rank, Tucker-2": _trained(factorize={"ratio": 0.5, "convolution": "tucker"}),
+    "sparse 80 %": _packed(sparsify=_sparse(sparsity=0.8)),
+    "sparse 95 %": _packed(sparsify=_sparse(sparsity=0.95)),
+    "sparse 95 %, gradient": _packed(sparsify=_sparse(sparsity=0.95, saliency="gradient")),
+    "sparse 95 %, random": _packed(sparsify=_sparse(sparsity=0.95, saliency="random")),
+    "sparse 2:4": _packed(sparsify={"pattern": "2:4", "saliency": "magnitude"}),
+    "clusters, 4 bits": _packed(cluster={"bits": 4}),
+    "clusters, 2 bits": _packed(cluster={"bits": 2}),
+    "sparse 90 % and clusters, 4 bits": _packed(
+        sparsify=_sparse(sparsity=0.9), cluster={"bits": 4}
+    ),
+    "uniform, 4 bits": _levels("uniform", 4, ends=True),
+    "uniform, 3 bits": _levels("uniform", 3, ends=True),
+    "powers of two, 4 bits": _levels("power_of_two", 4, ends=True),
+    "additive powers, 4 bits": _levels("additive", 4, ends=True),
+    "ternary": _levels("ternary", None, ends=True),
+    "ternary, but for the ends": _levels("ternary", None, ends=False),
+    "binary": _levels("binary", None, ends=True),
+    "binary, but for the ends": _levels("binary", None, ends=False),
+    "float16": {"half": {"format": "float16"}, "pack": {}},
+    "bfloat16": {"half": {"format": "bfloat16"}, "pack": {}},
+    "4 bits in blocks of 32": {"blocks": {"size": 32, "symmetric": False}},
+    "4 bits in blocks of 128": {"blocks": {"size": 128, "symmetric": False}},
+    "int8 static, minmax": _int8("static", "minmax", per_channel=True),
+    "int8 static, entropy": _int8("static", "entropy", per_channel=True),
+    "int8 static, percentile": _int8("static", "percentile", per_channel=True),
+    "int8 static, average": _int8("static", "average", per_channel=True),
+    "int8 static, mse": _int8("static", "mse", per_channel=True),
+    "int8 static, a scale a tensor": _int8("static", "minmax", per_channel=False),
+    "int8 dynamic": _int8("dynamic", None, per_channel=True),
+    "4 bits, computed in int8": {
+        **_trained(round={"levels": "uniform", "bits": 4, "ends": True}),
+        "quantize": STATIC,
+        "pack": {},
+    },
+}
+QUICK = ("low rank", "sparse 95 %", "clusters, 4 bits", "binary", "float16", "int8 dynamic")
+SPACE: Mapping[str, Any] = {
+    "prune": {
+        "ratio": [0.1, 0.9],
+        "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],
+        "multiple": 8,
+    },
+    "factorize": {"convolution": ["spatial", "tucker"]},
+    "sparsify": {
+        "pattern": ["free", "2:4"],
+        "sparsity": [0.5, 0.99],
+        "saliency": ["magnitude", "gradient", "random"],
+    },
+    "cluster": {"bits": [1, 8]},
+    "round": {
+        "levels": ["uniform", "power_of_two", "additive", "ternary", "binary"],
+        "bits": [2, 4],
+    },
+    "recover": {"epochs": [1, 10]},
+    "half": {"format": ["float16", "bfloat16"]},
+    "blocks": {},
+    "quantize": {"calibration": ["minmax", "average", "entropy", "percentile", "mse"]},
+}
+
+
+def measure(model: str, names: list[str], folder: Path) -> list[dict[str, Any]]:
+    """One row a technique, from one study of all of them.
+
+    Args:
+        model: Name of the job.
+        names: Techniques to try.
+        folder: Where the study is kept.
+    """
+    study = pf.Study(
+        JOBS[model](),
+        name=model,
+        trials=1 + len(names),
+        start=[TECHNIQUES[name] for name in names],
+        space=dict(SPACE),
+        target={"seconds": 2.0},
+        sampler="random",
+        siblings=False,
+        gate=False,
+        early_stop=False,
+        settle=0,
+        storage=f"sqlite:///{folder / model}.db",
+    ).optimize()
+    frame = study.frame()
+    baseline = frame.iloc[0]
+    rows = []
+    for name, (_, trial) in zip(names, frame.iloc[1:].iterrows(), strict=True):
+        row: dict[str, Any] = {"technique": name, "model": model}
+        if trial["state"] == "complete":
+            row |= {
+                "size_ratio": round(1 / trial["shrink"], 4),
+                "latency_ratio": round(1 / trial["speedup"], 3),
+                "accuracy_drop": round(100 * (baseline["accuracy"] - trial["accuracy"]), 2),
+                "seconds": round(trial["seconds"], 1),
+            }
+        else:
+            row["reason"] = trial["reason"]
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="six techniques on one model")
+    parser.add_argument("--model", nargs="+", choices=JOBS, help="these models alone")
+    arguments = parser.parse_args()
+    models = arguments.model or (["cnn"] if arguments.quick else list(JOBS))
+    names = list(QUICK if arguments.quick else TECHNIQUES)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row for model in models for row in measure(model, names, Path(folder))]
+    smaller = [
+        name
+        for name in names
+        if (
+            ratios := [
+                r["size_ratio"] for r in rows if r["technique"] == name and "size_ratio" in r
+            ]
+        )
+        and max(ratios) < 1
+    ]
+    print(json.dumps({"techniques": len(names), "smaller": len(smaller)}))
+
+
+if __name__ == "__main__":
+    main()

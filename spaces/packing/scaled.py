@@ -1,0 +1,68 @@
+"""Channels of whole multiples of a step: an index for each weight, and a step for each channel.
+
+Binary and ternary weights, and those of few bits, whatever the scale of their channel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parefront.spaces.packing.coding import Array, Pack, Packed, Writer, shape_of
+from parefront.spaces.packing.digits import write_digits
+
+_DIVISORS = np.arange(1, 9, dtype=np.float32)
+"""The smallest value of a channel is taken for so many steps: not every channel has a 1."""
+_MOST = 256
+"""Most different multiples."""
+
+
+class Scaled:
+    """A step for each channel."""
+
+    name = "steps of each channel"
+
+    def pack(self, name: str, array: Array, within: Pack) -> Packed | None:  # noqa: ARG002
+        """Stores floats that are exactly whole numbers times their channel's step."""
+        if array.dtype != np.float32 or array.ndim < 2 or not np.isfinite(array).all():
+            return None
+        found = [
+            packed for axis in (0, 1) if (packed := self._along(name, array, axis)) is not None
+        ]
+        return min(found, key=lambda packed: packed.size, default=None)
+
+    def _along(self, name: str, array: Array, axis: int) -> Packed | None:
+        rows = np.moveaxis(array, axis, 0)
+        shape = [len(rows) if each == axis else 1 for each in range(array.ndim)]
+        rows = rows.reshape(len(rows), -1)
+        steps = np.empty(len(rows), dtype=np.float32)
+        multiples = np.empty(rows.shape, dtype=np.int64)
+        for index, row in enumerate(rows):
+            found = _whole(row)
+            if found is None:
+                return None
+            steps[index], multiples[index] = found
+        ordered = np.moveaxis(multiples.reshape(np.moveaxis(array, axis, 0).shape), 0, axis)
+        levels, places = np.unique(ordered, return_inverse=True)
+        if len(levels) > _MOST:
+            return None
+        writer = Writer(name)
+        number = write_digits(writer, places.ravel(), len(levels))
+        number = writer.node("Reshape", number, writer.store(shape_of(array.shape)))
+        number = writer.node("Gather", writer.store(levels.astype(np.float32)), number)
+        writer.node("Mul", number, writer.store(steps.reshape(shape)), output=name)
+        return writer.packed(self.name)
+
+
+def _whole(row: Array) -> tuple[np.float32, Array] | None:
+    """The step of a channel and its whole multiples, if there is one."""
+    sizes = np.abs(row[row != 0])
+    if not len(sizes):
+        return None if np.signbit(row).any() else (np.float32(1), np.zeros(len(row), np.int64))
+    for step in sizes.min() / _DIVISORS:
+        if sizes.max() / step > _MOST:
+            return None
+        multiples = np.rint(row / step)
+        made = (multiples.astype(np.int64).astype(np.float32) * step).astype(np.float32)
+        if np.array_equal(made.view(np.uint32), np.ascontiguousarray(row).view(np.uint32)):
+            return step, multiples.astype(np.int64)
+    return None

@@ -1,0 +1,200 @@
+"""The stage `sparsify`: single weights set to zero, wherever they are (unstructured pruning)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import optuna
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import nn
+
+from parefront.errors import StageError
+from parefront.spaces.pruning.saliency import SALIENCIES, Saliency
+from parefront.spaces.ranges import Choice, FloatRange
+from parefront.spaces.ruled import Rule, Weights, weights_of, with_rule
+from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+
+Pattern = Literal["free", "2:4", "4:8"]
+Scope = Literal["global", "layer"]
+
+
+class WeightPruningConfig(StageConfig):
+    """One way to prune single weights.
+
+    Attributes:
+        pattern: `"free"`, or how many of so many neighbours along the inputs stay.
+        sparsity: Share of the weights that become zero, in (0, 1); `None` with a pattern.
+        scope: Whether weights are compared over all layers or within each; `None` with a pattern.
+        saliency: What makes a weight important.
+    """
+
+    pattern: Pattern
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    scope: Scope | None = None
+    saliency: Saliency
+
+    @model_validator(mode="after")
+    def _free_has_a_share(self) -> WeightPruningConfig:
+        free = self.pattern == "free"
+        if free != (self.sparsity is not None) or free != (self.scope is not None):
+            raise ValueError(
+                "expected a sparsity and a scope for the pattern 'free' and none for others, got "
+                f"{self.sparsity} and {self.scope} for '{self.pattern}'"
+            )
+        return self
+
+
+class WeightPruningChoices(StageChoices):
+    """What a study file may say about pruning single weights.
+
+    Attributes:
+        pattern: Patterns to choose from.
+        sparsity: Share of the weights that become zero, within (0, 1); drawn only without a
+            pattern.
+        scope: Scopes to choose from; drawn only without a pattern.
+        saliency: Saliencies to choose from.
+    """
+
+    pattern: Choice[Pattern] = Choice[Pattern](options=("free",))
+    sparsity: FloatRange = FloatRange(low=0.5, high=0.95)
+    scope: Choice[Scope] = Choice[Scope](options=("global", "layer"))
+    saliency: Choice[Saliency] = Choice[Saliency](options=("magnitude",))
+
+    @field_validator("sparsity")
+    @classmethod
+    def _shares(cls, value: FloatRange) -> FloatRange:
+        if value.low <= 0 or value.high >= 1:
+            raise ValueError(f"expected shares within (0, 1), got [{value.low}, {value.high}]")
+        return value
+
+
+class Mask(Rule):
+    """Zero where a weight was pruned.
+
+    Args:
+        keep: Flags of the weight's shape, true where it stays.
+    """
+
+    def __init__(self, keep: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("keep", keep)
+        self.keep: torch.Tensor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight, and zero where it was pruned."""
+        return torch.where(self.keep, weight, torch.zeros_like(weight))
+
+
+class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
+    """Sets single weights to zero and keeps them there.
+
+    No runtime computes faster for it, but the file is smaller: what is left is stored with the
+    distances between. `achieved` holds `sparsity`, the share of zeros over all layers that take
+    part; `layers`, the share in each; and `left_alone`, the reason for each part with weights that
+    does not.
+    """
+
+    name: ClassVar[str] = "sparsify"
+    form: ClassVar[Form] = Form.MODULE
+    packs: ClassVar[bool] = True
+    choices_type: ClassVar[type[StageChoices]] = WeightPruningChoices
+    config_type: ClassVar[type[StageConfig]] = WeightPruningConfig
+    choices: WeightPruningChoices
+
+    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
+        """Whether the model has no layer that is large enough."""
+        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
+
+    def draw(
+        self,
+        trial: optuna.trial.BaseTrial,
+        earlier: Mapping[str, StageConfig],  # noqa: ARG002
+    ) -> WeightPruningConfig:
+        """Draws a config; a sparsity and a scope only without a pattern."""
+        choices = self.choices
+        pattern = choices.pattern.suggest(trial, f"{self.name}.pattern")
+        free = pattern == "free"
+        return WeightPruningConfig(
+            pattern=pattern,
+            sparsity=choices.sparsity.suggest(trial, f"{self.name}.sparsity") if free else None,
+            scope=choices.scope.suggest(trial, f"{self.name}.scope") if free else None,
+            saliency=choices.saliency.suggest(trial, f"{self.name}.saliency"),
+        )
+
+    def anchors(self) -> Sequence[WeightPruningConfig]:
+        """Each pattern; without one, four fifths of the weights."""
+        choices = self.choices
+        return [
+            WeightPruningConfig(
+                pattern=pattern,
+                sparsity=choices.sparsity.clip(0.8) if pattern == "free" else None,
+                scope=choices.scope.prefer("global") if pattern == "free" else None,
+                saliency=choices.saliency.prefer("magnitude"),
+            )
+            for pattern in choices.pattern.options
+        ]
+
+    def apply(
+        self, model: nn.Module, config: WeightPruningConfig, context: StageContext
+    ) -> Applied[nn.Module]:
+        """Gives each layer of a copy a mask.
+
+        Raises:
+            StageError: If no layer is large enough.
+        """
+        result = copy.deepcopy(model)
+        layers, left = weights_of(result)
+        if not layers:
+            raise StageError("no layer has a weight that is large enough to prune")
+        context.tick()
+        scores = SALIENCIES[config.saliency](result, layers, context)
+        if config.sparsity is None:
+            keep = {w.name: _pattern(scores[w.name], w, config.pattern) for w in layers}
+        elif config.scope == "global":
+            keep = _free(scores, config.sparsity)
+        else:
+            keep = {}
+            for name, score in scores.items():
+                keep |= _free({name: score}, config.sparsity)
+        for each in layers:
+            context.tick()
+            result = with_rule(result, each.name, Mask(keep[each.name]))
+        total = sum(flags.numel() for flags in keep.values())
+        zeros = {name: int((~flags).sum()) for name, flags in keep.items()}
+        return Applied(
+            result,
+            {
+                "sparsity": round(sum(zeros.values()) / total, 4),
+                "layers": {n: round(zeros[n] / keep[n].numel(), 4) for n in keep},
+                "left_alone": left,
+            },
+        )
+
+
+def _free(scores: Mapping[str, torch.Tensor], sparsity: float) -> dict[str, torch.Tensor]:
+    """Keeps the most important weights of all together; of equals, those that come first."""
+    flat = torch.cat([each.flatten() for each in scores.values()])
+    kept = torch.zeros(len(flat), dtype=torch.bool)
+    count = max(len(flat) - round(sparsity * len(flat)), 1)
+    kept[torch.argsort(flat, descending=True, stable=True)[:count]] = True
+    parts = torch.split(kept, [each.numel() for each in scores.values()])
+    return {
+        name: part.reshape(score.shape).clone()
+        for (name, score), part in zip(scores.items(), parts, strict=True)
+    }
+
+
+def _pattern(scores: torch.Tensor, weights: Weights, pattern: Pattern) -> torch.Tensor:
+    """Keeps the most important of each group of neighbours, along all but the output channels."""
+    kept, of = (int(number) for number in pattern.split(":"))
+    moved = scores.movedim(weights.channels, 0)
+    rows = moved.flatten(1)
+    padded = nn.functional.pad(rows, (0, -rows.shape[1] % of), value=-torch.inf)
+    groups = padded.reshape(len(rows), -1, of)
+    order = torch.argsort(groups, dim=2, descending=True, stable=True)
+    flags = torch.zeros(groups.shape, dtype=torch.bool).scatter(2, order[:, :, :kept], True)
+    flags = flags.reshape(len(rows), -1)[:, : rows.shape[1]].reshape(moved.shape)
+    return flags.movedim(0, weights.channels).contiguous()

@@ -1,0 +1,149 @@
+"""The stage `half`: weights of 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx
+import optuna
+from onnx import numpy_helper
+from torch import nn
+
+from parefront.errors import SpaceError, StageError
+from parefront.spaces.ranges import Choice
+from parefront.spaces.ruled import LEAST
+from parefront.spaces.stage import (
+    Applied,
+    Form,
+    Stage,
+    StageChoices,
+    StageConfig,
+    StageContext,
+    TargetTraits,
+)
+
+HalfFormat = Literal["float16", "bfloat16"]
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class HalfConfig(StageConfig):
+    """One way to halve weights.
+
+    Attributes:
+        format: `"float16"`, with 10 bits of fraction, or `"bfloat16"`, with 7 and the range of 32
+            bits.
+    """
+
+    format: HalfFormat
+
+
+class HalfChoices(StageChoices):
+    """What a study file may say about weights of 16 bits.
+
+    Attributes:
+        format: Formats to choose from.
+    """
+
+    format: Choice[HalfFormat] = Choice[HalfFormat](options=("float16",))
+
+
+class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
+    """Rounds the weights of an exported model to 16 bits; what is computed has 32 as before.
+
+    Computing in 16 bits is slower on most processors without units for it; the file is half as
+    large either way. `achieved` holds `tensors`, how many were rounded, and `largest_error`, the
+    largest change of a weight.
+    """
+
+    name: ClassVar[str] = "half"
+    form: ClassVar[Form] = Form.ONNX
+    packs: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
+    choices_type: ClassVar[type[StageChoices]] = HalfChoices
+    config_type: ClassVar[type[StageConfig]] = HalfConfig
+    choices: HalfChoices
+
+    def __init__(self, choices: HalfChoices, target: TargetTraits) -> None:
+        """Binds the stage to its choices.
+
+        Raises:
+            SpaceError: If the target's artifacts are not ONNX files.
+        """
+        if target.format != "onnx":
+            raise SpaceError(
+                f"{self.name} needs a target that runs ONNX files, such as the runtime "
+                f"'onnxruntime', got the format '{target.format}'; choose another runtime or leave "
+                f"{self.name} out of the space"
+            )
+        super().__init__(choices, target)
+
+    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
+        """Whether the model has no weight that is large enough."""
+        if not any(p.is_floating_point() and p.numel() >= LEAST for p in model.parameters()):
+            return "no weight is large enough"
+        return None
+
+    def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
+        """Weights of few values are smaller already."""
+        few = [stage.name for stage in earlier if stage.packs]
+        return f"the weights after {few[0]} are stored in fewer bits" if few else None
+
+    def draw(
+        self,
+        trial: optuna.trial.BaseTrial,
+        earlier: Mapping[str, StageConfig],  # noqa: ARG002
+    ) -> HalfConfig:
+        """Draws a format."""
+        return HalfConfig(format=self.choices.format.suggest(trial, f"{self.name}.format"))
+
+    def anchors(self) -> Sequence[HalfConfig]:
+        """Each format."""
+        return [HalfConfig(format=each) for each in self.choices.format.options]
+
+    def apply(
+        self, model: onnx.ModelProto, config: HalfConfig, context: StageContext
+    ) -> Applied[onnx.ModelProto]:
+        """Rounds the weights of a copy.
+
+        Raises:
+            StageError: If no weight is large enough, or half precision cannot hold one.
+        """
+        result = onnx.ModelProto()
+        result.CopyFrom(model)
+        tensors, largest = 0, 0.0
+        for tensor in result.graph.initializer:
+            context.tick()
+            if tensor.data_type != onnx.TensorProto.FLOAT:
+                continue
+            array = numpy_helper.to_array(tensor)
+            if array.size < LEAST:
+                continue
+            rounded = _float16(array) if config.format == "float16" else _bfloat16(array)
+            if not np.isfinite(rounded).all():
+                raise StageError(
+                    f"expected weights up to {_LARGEST:g} for float16, got one of "
+                    f"{np.abs(array).max():.3g} in {tensor.name}; bfloat16 holds it"
+                )
+            largest = max(largest, float(np.abs(rounded - array).max()))
+            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+            tensors += 1
+        if not tensors:
+            raise StageError("no weight of the exported model is large enough to halve")
+        return Applied(result, {"tensors": tensors, "largest_error": largest})
+
+
+def _float16(array: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(np.float32)
+
+
+def _bfloat16(
+    array: np.ndarray[Any, np.dtype[np.float32]],
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """To the nearest, ties to even: adds just under half of what is cut off."""
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    odd = (bits >> 16) & 1
+    rounded = ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32)
+    return rounded.view(np.float32)

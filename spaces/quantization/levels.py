@@ -1,0 +1,159 @@
+"""The stage `round`: weights of few levels, trained with them (quantisation-aware training)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import optuna
+from pydantic import Field, field_validator, model_validator
+from torch import nn
+
+from parefront.errors import StageError
+from parefront.spaces.quantization.level_rule import Rounded
+from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, LevelSet
+from parefront.spaces.ranges import Choice, IntRange
+from parefront.spaces.ruled import weights_of, with_rule
+from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+
+
+class RoundingConfig(StageConfig):
+    """One way to round weights.
+
+    Attributes:
+        levels: Which levels there are.
+        bits: Bits of a weight, from 2 to 8; `None` for levels that are what they are.
+        ends: Whether the first and the last layer take part, which are the most sensitive.
+    """
+
+    levels: LevelSet
+    bits: int | None = Field(default=None, ge=2, le=8)
+    ends: bool
+
+    @model_validator(mode="after")
+    def _bits_where_they_matter(self) -> RoundingConfig:
+        if (self.bits is None) != (self.levels in WITHOUT_BITS):
+            wanted = "no bits" if self.levels in WITHOUT_BITS else "bits"
+            raise ValueError(f"expected {wanted} for '{self.levels}' levels, got {self.bits}")
+        if self.levels == "power_of_two" and self.bits is not None and self.bits > 4:
+            raise ValueError(f"expected at most 4 bits for powers of two, got {self.bits}")
+        return self
+
+
+class RoundingChoices(StageChoices):
+    """What a study file may say about weights of few levels.
+
+    Attributes:
+        levels: Sets of levels to choose from.
+        bits: Bits of a weight, from 2 to 8; of powers of two 4 at most, since more would only add
+            smaller and smaller ones. Not drawn for ternary and binary levels.
+        ends: Whether the first and the last layer may take part.
+    """
+
+    levels: Choice[LevelSet] = Choice[LevelSet](options=("uniform", "ternary"))
+    bits: IntRange = IntRange(low=3, high=4)
+    ends: Choice[bool] = Choice[bool](options=(True, False))
+
+    @field_validator("bits")
+    @classmethod
+    def _few(cls, value: IntRange) -> IntRange:
+        if value.low < 2 or value.high > 8:
+            raise ValueError(f"expected bits from 2 to 8, got [{value.low}, {value.high}]")
+        return value
+
+    @model_validator(mode="after")
+    def _powers_are_few(self) -> RoundingChoices:
+        if "power_of_two" in self.levels.options and self.bits.high > 4:
+            raise ValueError(
+                f"expected at most 4 bits beside 'power_of_two' levels, got {self.bits.high}"
+            )
+        return self
+
+
+class WeightRounding(Stage[RoundingConfig, nn.Module]):
+    """Rounds the weights of each layer to a few levels, with a step for each channel.
+
+    The weights stay as they are behind the rounding, and recovery training moves them and the
+    steps. The file stores the levels; the runtime computes with floating point, as fast as before.
+    `achieved` holds `levels`, their number; `layers`, those that take part; and `left_alone`, the
+    reason for each part with weights that does not.
+    """
+
+    name: ClassVar[str] = "round"
+    form: ClassVar[Form] = Form.MODULE
+    packs: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
+    choices_type: ClassVar[type[StageChoices]] = RoundingChoices
+    config_type: ClassVar[type[StageConfig]] = RoundingConfig
+    choices: RoundingChoices
+
+    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
+        """Whether the model has no layer that is large enough."""
+        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
+
+    def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
+        """Weights that share values have few levels already."""
+        rounded = any(stage.rounds for stage in earlier)
+        return "the weights have few values already" if rounded else None
+
+    def draw(
+        self,
+        trial: optuna.trial.BaseTrial,
+        earlier: Mapping[str, StageConfig],  # noqa: ARG002
+    ) -> RoundingConfig:
+        """Draws a config; bits only where they matter."""
+        choices = self.choices
+        levels = choices.levels.suggest(trial, f"{self.name}.levels")
+        return RoundingConfig(
+            levels=levels,
+            bits=None
+            if levels in WITHOUT_BITS
+            else choices.bits.suggest(trial, f"{self.name}.bits"),
+            ends=choices.ends.suggest(trial, f"{self.name}.ends"),
+        )
+
+    def anchors(self) -> Sequence[RoundingConfig]:
+        """Each set of levels, the first and last layer left out where they may be."""
+        choices = self.choices
+        return [
+            RoundingConfig(
+                levels=levels,
+                bits=None if levels in WITHOUT_BITS else choices.bits.clip(4),
+                ends=choices.ends.prefer(levels not in WITHOUT_BITS),
+            )
+            for levels in choices.levels.options
+        ]
+
+    def apply(
+        self, model: nn.Module, config: RoundingConfig, context: StageContext
+    ) -> Applied[nn.Module]:
+        """Rounds a copy of the model.
+
+        Raises:
+            StageError: If no layer is left to round.
+        """
+        result = copy.deepcopy(model)
+        layers, left = weights_of(result)
+        if not config.ends:
+            left |= {
+                each.name: "it is the first or the last layer" for each in layers[:1] + layers[-1:]
+            }
+            layers = layers[1:-1]
+        if not layers:
+            raise StageError(
+                "no layer has a weight that is large enough to round"
+                + ("" if config.ends else " and is neither the first nor the last")
+            )
+        levels = LEVEL_SETS[config.levels](config.bits or 1)
+        for each in layers:
+            context.tick()
+            result = with_rule(result, each.name, Rounded(each.weight, levels, each.channels))
+        return Applied(
+            result,
+            {
+                "levels": len(levels),
+                "layers": [each.name for each in layers],
+                "left_alone": left,
+            },
+        )

@@ -1,0 +1,129 @@
+"""The stage `cluster`: the weights of a layer share a few values (Deep Compression)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import optuna
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from parefront.errors import StageError
+from parefront.spaces.ranges import IntRange
+from parefront.spaces.ruled import Rule, held, weights_of, with_rule
+from parefront.spaces.sharing.kmeans import kmeans
+from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+
+
+class ClusterConfig(StageConfig):
+    """One way to share values.
+
+    Attributes:
+        bits: A layer has at most `2 ** bits` different weights, from 1 to 8.
+    """
+
+    bits: int = Field(ge=1, le=8)
+
+
+class ClusterChoices(StageChoices):
+    """What a study file may say about shared values.
+
+    Attributes:
+        bits: Bits of an index, from 1 to 8.
+    """
+
+    bits: IntRange = IntRange(low=3, high=6)
+
+    @field_validator("bits")
+    @classmethod
+    def _an_index(cls, value: IntRange) -> IntRange:
+        if value.low < 1 or value.high > 8:
+            raise ValueError(f"expected bits from 1 to 8, got [{value.low}, {value.high}]")
+        return value
+
+
+class Clusters(Rule):
+    """Each weight is one of a few shared values, which are what is trained.
+
+    A weight that is zero, because it was pruned, stays zero.
+
+    Args:
+        weight: The weight to cluster.
+        count: Most different values, zero among them if there are zeros.
+    """
+
+    def __init__(self, weight: torch.Tensor, count: int) -> None:
+        super().__init__()
+        flat = weight.detach().flatten()
+        kept = flat != 0
+        pruned = not bool(kept.all())
+        # Zeros take a value of their own.
+        centres = torch.from_numpy(kmeans(flat[kept].numpy(), max(count - pruned, 1))).to(flat)
+        edges = (centres[:-1] + centres[1:]) / 2
+        index = torch.where(kept, torch.bucketize(flat, edges) + 1, 0).reshape(weight.shape)
+        self.centres = nn.Parameter(centres)
+        self.register_buffer("index", index)
+        self.index: torch.Tensor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The shared values, in the places of their weights."""
+        values = torch.cat([weight.new_zeros(1), self.centres])
+        return values[self.index]
+
+
+class WeightClustering(Stage[ClusterConfig, nn.Module]):
+    """Groups the weights of each layer by k-means; training then moves the shared values.
+
+    The gradient of a shared value is the sum of its weights' gradients (Han, Mao, Dally 2016). The
+    file stores an index for each weight and a table for each layer. `achieved` holds `values`, how
+    many different values each layer has, and `left_alone`, the reason for each part with weights
+    that does not take part.
+    """
+
+    name: ClassVar[str] = "cluster"
+    form: ClassVar[Form] = Form.MODULE
+    packs: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
+    choices_type: ClassVar[type[StageChoices]] = ClusterChoices
+    config_type: ClassVar[type[StageConfig]] = ClusterConfig
+    choices: ClusterChoices
+
+    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
+        """Whether the model has no layer that is large enough."""
+        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
+
+    def draw(
+        self,
+        trial: optuna.trial.BaseTrial,
+        earlier: Mapping[str, StageConfig],  # noqa: ARG002
+    ) -> ClusterConfig:
+        """Draws the bits."""
+        return ClusterConfig(bits=self.choices.bits.suggest(trial, f"{self.name}.bits"))
+
+    def anchors(self) -> Sequence[ClusterConfig]:
+        """Four bits."""
+        return [ClusterConfig(bits=self.choices.bits.clip(4))]
+
+    def apply(
+        self, model: nn.Module, config: ClusterConfig, context: StageContext
+    ) -> Applied[nn.Module]:
+        """Clusters a copy of the model.
+
+        Raises:
+            StageError: If no layer is large enough.
+        """
+        result = copy.deepcopy(model)
+        layers, left = weights_of(result)
+        if not layers:
+            raise StageError("no layer has a weight that is large enough to cluster")
+        values = {}
+        for each in layers:
+            context.tick()
+            rule = Clusters(each.weight, 2**config.bits)
+            values[each.name] = len(rule.centres)
+            result = with_rule(result, each.name, rule)
+            held(each.layer).requires_grad_(False)
+        return Applied(result, {"values": values, "left_alone": left})
