@@ -79,6 +79,9 @@ TECHNIQUES: Mapping[str, Configs] = {
     "sparse 90 % and clusters, 4 bits": _packed(
         sparsify=_sparse(sparsity=0.9), cluster={"bits": 4}
     ),
+    "sparse 95 % and clusters, 4 bits": _packed(
+        sparsify=_sparse(sparsity=0.95), cluster={"bits": 4}
+    ),
     "uniform, 4 bits": _levels("uniform", 4, ends=True),
     "uniform, 3 bits": _levels("uniform", 3, ends=True),
     "powers of two, 4 bits": _levels("power_of_two", 4, ends=True),

@@ -103,8 +103,14 @@ class Sensitivity(Known):
                 best = chosen.get(probe.stage)
                 if within and (best is None or probe.size_ratio < best.size_ratio):
                     chosen[probe.stage] = probe
-            configs = {name: probe.config for name, probe in chosen.items()}
-            candidate = space.completed(dict(space.candidate(configs).configs))
+            # Of two that do not go together, the later is left out.
+            candidate = space.completed(
+                {
+                    stage.name: stage.config_type.model_validate(chosen[stage.name].config)
+                    for stage in space.stages
+                    if stage.name in chosen
+                }
+            )
             if candidate.configs and drawn(candidate.as_dict(), space) is not None:
                 found.append(candidate)
         return list(dict.fromkeys(found))

@@ -191,6 +191,24 @@ def test_accuracy_before_training_is_told_as_such(ready: Pipeline, found: Sensit
     assert whole.values == {name: outcome.measurements[name].value for name in ("accuracy", "size")}
 
 
+def test_what_does_not_go_together_is_not_suggested(tmp_path: Path) -> None:
+    choices: dict[str, dict[str, Any]] = {
+        "cluster": {"bits": [2, 6]},
+        "round": {"levels": "uniform", "bits": [3, 4], "ends": True},
+        "recover": {"epochs": 1},
+        "half": {},
+        "quantize": {"calibration": "minmax", "method": "static"},
+    }
+    ready = made(tmp_path, make(), choices)
+    found = look(ready)
+    assert not found.failed
+    assert {each.stage for each in found.probes} == {"cluster", "round", "half", "quantize"}
+    assert all(each.size_ratio < 1 for each in found.probes)
+    suggested = found.candidates(ready.builder.space)
+    assert suggested
+    assert all(drawn(each.as_dict(), ready.builder.space) is not None for each in suggested)
+
+
 def only_quantize(ready: Pipeline) -> Pipeline:
     small = Space([stage for stage in ready.builder.space.stages if stage.name == "quantize"])
     builder = replace(ready.builder, space=small)
