@@ -92,6 +92,7 @@ TECHNIQUES: Mapping[str, Configs] = {
     "binary, but for the ends": _levels("binary", None, ends=False),
     "float16": {"half": {"format": "float16"}, "pack": {}},
     "bfloat16": {"half": {"format": "bfloat16"}, "pack": {}},
+    "fixed point, 16 bits": {"half": {"format": "fixed16"}, "pack": {}},
     "4 bits in blocks of 32": {"blocks": {"size": 32, "symmetric": False}},
     "4 bits in blocks of 128": {"blocks": {"size": 128, "symmetric": False}},
     "int8 static, minmax": _int8("static", "minmax", per_channel=True),
@@ -126,7 +127,7 @@ SPACE: Mapping[str, Any] = {
         "bits": [2, 4],
     },
     "recover": {"epochs": [1, 10]},
-    "half": {"format": ["float16", "bfloat16"]},
+    "half": {"format": ["float16", "bfloat16", "fixed16"]},
     "blocks": {},
     "quantize": {"calibration": ["minmax", "average", "entropy", "percentile", "mse"]},
 }

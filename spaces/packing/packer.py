@@ -11,12 +11,13 @@ from onnx import numpy_helper
 
 from parefront.spaces.packing.codebook import Codebook, RowCodebooks
 from parefront.spaces.packing.coding import Array, Coding, Pack, Packed
+from parefront.spaces.packing.fixed_point import FixedPoint
 from parefront.spaces.packing.halves import BFloat16, Float16
 from parefront.spaces.packing.scaled import Scaled
 from parefront.spaces.packing.sparse import Sparse
 
 CODINGS: tuple[Coding, ...] = (
-    Float16(), BFloat16(), Codebook(), RowCodebooks(), Scaled(), Sparse(),
+    Float16(), BFloat16(), FixedPoint(), Codebook(), RowCodebooks(), Scaled(), Sparse(),
 )  # fmt: skip
 LEAST = 256
 """Elements below which a tensor is left alone: the nodes would be larger than what they save."""

@@ -24,7 +24,7 @@ from parefront.spaces.stage import (
     TargetTraits,
 )
 
-HalfFormat = Literal["float16", "bfloat16"]
+HalfFormat = Literal["float16", "bfloat16", "fixed16"]
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -32,8 +32,9 @@ class HalfConfig(StageConfig):
     """One way to halve weights.
 
     Attributes:
-        format: `"float16"`, with 10 bits of fraction, or `"bfloat16"`, with 7 and the range of 32
-            bits.
+        format: `"float16"`, with 10 bits of fraction; `"bfloat16"`, with 7 and the range of 32
+            bits; or `"fixed16"`, fixed point with one binary point for each tensor, the highest
+            that holds its largest weight (Q0.15 for weights below 1).
     """
 
     format: HalfFormat
@@ -120,7 +121,7 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
             array = numpy_helper.to_array(tensor)
             if array.size < LEAST:
                 continue
-            rounded = _float16(array) if config.format == "float16" else _bfloat16(array)
+            rounded = _ROUND[config.format](array)
             if not np.isfinite(rounded).all():
                 raise StageError(
                     f"expected weights up to {_LARGEST:g} for float16, got one of "
@@ -147,3 +148,22 @@ def _bfloat16(
     odd = (bits >> 16) & 1
     rounded = ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32)
     return rounded.view(np.float32)
+
+
+def _fixed16(
+    array: np.ndarray[Any, np.dtype[np.float32]],
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    largest = float(np.abs(array).max())
+    if not largest or not np.isfinite(largest):
+        return array
+    # 15 bits beside the sign; what rounds up to the next power of two has its own binary point.
+    step = 2.0 ** (np.frexp(largest)[1] - 15)
+    if np.rint(largest / step) > np.iinfo(np.int16).max:
+        step *= 2.0
+    rounded = np.rint(array / np.float64(step)) * step
+    # A zero without a sign, as whole numbers have it.
+    result: np.ndarray[Any, np.dtype[np.float32]] = (rounded + 0.0).astype(np.float32)
+    return result
+
+
+_ROUND = {"float16": _float16, "bfloat16": _bfloat16, "fixed16": _fixed16}

@@ -45,6 +45,25 @@ def test_it_rounds_as_torch_does_and_packs_to_half(kind: str, dtype: torch.dtype
     assert saved > large / 2 - 120 * applied.achieved["tensors"]
 
 
+def test_fixed_point_is_sixteen_bits_with_one_binary_point() -> None:
+    module, context = make("mlp")
+    model = export(module, context)
+    applied = STAGE.apply(model, HalfConfig(format="fixed16"), context)
+    before, after = floats(model), floats(applied.model)
+    for name, value in before.items():
+        if value.numel() < 256:
+            continue
+        step = 2.0 ** (int(torch.frexp(value.abs().max()).exponent) - 15)
+        # torch's own fixed point: a scale of a power of two, rounded to the nearest even.
+        expected = torch.fake_quantize_per_tensor_affine(value, step, 0, -(2**15), 2**15 - 1)
+        assert torch.equal(after[name], expected + 0.0)
+        assert (after[name] - value).abs().max() <= step / 2
+    packed, counts = pack(applied.model)
+    assert counts == {"fixed point": applied.achieved["tensors"]}
+    large = sum(4 * value.numel() for value in before.values() if value.numel() >= 256)
+    assert model.ByteSize() - packed.ByteSize() > large / 2 - 200 * sum(counts.values())
+
+
 def test_what_half_precision_cannot_hold_is_refused() -> None:
     module, context = make("mlp")
     model = export(module, context)

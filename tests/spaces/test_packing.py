@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from parefront.spaces.packing.codebook import Codebook, RowCodebooks
 from parefront.spaces.packing.coding import Coding, Packed, Writer
 from parefront.spaces.packing.digits import digits_in, write_digits
+from parefront.spaces.packing.fixed_point import FixedPoint
 from parefront.spaces.packing.halves import BFloat16, Float16
 from parefront.spaces.packing.packer import CODINGS, LEAST, pack, smallest
 from parefront.spaces.packing.scaled import Scaled
@@ -113,6 +114,7 @@ MOSTLY_ZERO = np.where(RANDOM.random((64, 64)) < 0.9, 0, RANDOM.normal(size=(64,
     ("coding", "fits", "does_not"),
     [
         (Float16(), floats([0.5, -2.0], [65504.0, 0.0]), floats(0.1)),
+        (FixedPoint(), floats([0.75, -0.5], [127 / 256, 0.0]), floats(0.1, 1000.0)),
         (BFloat16(), floats([0.5, 0.0], [2.0**100, -0.0]), floats(1.001)),
         (Codebook(), floats(*[0.1, 0.2] * 8), np.arange(16, dtype=np.float32)),
         (RowCodebooks(), floats([0.1, 0.2] * 4, [0.3, 0.4] * 4), floats(*[0.1] * 16)),

@@ -75,7 +75,7 @@ CASES = [
             (WeightPruning, {"pattern": ["free", "2:4"], "saliency": ["gradient", "random"]}),
             (WeightClustering, {}),
             (WeightRounding, {"levels": [*LEVEL_SETS]}),
-            (HalfWeights, {"format": ["float16", "bfloat16"]}),
+            (HalfWeights, {"format": ["float16", "bfloat16", "fixed16"]}),
             (Packing, {}),
         )
         for model in ("cnn", "resnet", "depthwise", "mlp", "transformer")
