@@ -84,6 +84,9 @@ TECHNIQUES: Mapping[str, Configs] = {
     ),
     "uniform, 4 bits": _levels("uniform", 4, ends=True),
     "uniform, 3 bits": _levels("uniform", 3, ends=True),
+    "uniform, 3 bits on average": _packed(
+        round={"levels": "uniform", "bits": 3, "allocation": "sensitivity", "ends": True}
+    ),
     "powers of two, 4 bits": _levels("power_of_two", 4, ends=True),
     "additive powers, 4 bits": _levels("additive", 4, ends=True),
     "ternary": _levels("ternary", None, ends=True),
@@ -125,6 +128,7 @@ SPACE: Mapping[str, Any] = {
     "round": {
         "levels": ["uniform", "power_of_two", "additive", "ternary", "binary"],
         "bits": [2, 4],
+        "allocation": ["even", "sensitivity"],
     },
     "recover": {"epochs": [1, 10]},
     "half": {"format": ["float16", "bfloat16", "fixed16"]},

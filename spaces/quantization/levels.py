@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import optuna
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from parefront.errors import StageError
+from parefront.spaces.quantization.allocation import allocated, sensitivities
 from parefront.spaces.quantization.level_rule import Rounded
 from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, LevelSet
 from parefront.spaces.ranges import Choice, IntRange
 from parefront.spaces.ruled import weights_of, with_rule
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+
+Allocation = Literal["even", "sensitivity"]
 
 
 class RoundingConfig(StageConfig):
@@ -24,18 +27,35 @@ class RoundingConfig(StageConfig):
     Attributes:
         levels: Which levels there are.
         bits: Bits of a weight, from 2 to 8; `None` for levels that are what they are.
+        allocation: Whether all layers have these bits (`"even"`), or more where the loss needs them
+            and this on average (`"sensitivity"`); `None` where there are no bits.
         ends: Whether the first and the last layer take part, which are the most sensitive.
     """
 
     levels: LevelSet
     bits: int | None = Field(default=None, ge=2, le=8)
+    allocation: Allocation | None = None
     ends: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _even_by_default(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("bits") is not None:
+            return {"allocation": "even"} | given
+        return given
 
     @model_validator(mode="after")
     def _bits_where_they_matter(self) -> RoundingConfig:
         if (self.bits is None) != (self.levels in WITHOUT_BITS):
             wanted = "no bits" if self.levels in WITHOUT_BITS else "bits"
             raise ValueError(f"expected {wanted} for '{self.levels}' levels, got {self.bits}")
+        if (self.allocation is None) != (self.bits is None):
+            wanted = "no allocation" if self.bits is None else "an allocation"
+            raise ValueError(f"expected {wanted} for '{self.levels}' levels, got {self.allocation}")
+        if self.allocation == "sensitivity" and self.levels != "uniform":
+            raise ValueError(
+                f"expected 'uniform' levels for bits by sensitivity, got '{self.levels}'"
+            )
         if self.levels == "power_of_two" and self.bits is not None and self.bits > 4:
             raise ValueError(f"expected at most 4 bits for powers of two, got {self.bits}")
         return self
@@ -48,11 +68,13 @@ class RoundingChoices(StageChoices):
         levels: Sets of levels to choose from.
         bits: Bits of a weight, from 2 to 8; of powers of two 4 at most, since more would only add
             smaller and smaller ones. Not drawn for ternary and binary levels.
+        allocation: How bits are given to layers; drawn only for uniform levels.
         ends: Whether the first and the last layer may take part.
     """
 
     levels: Choice[LevelSet] = Choice[LevelSet](options=("uniform", "ternary"))
     bits: IntRange = IntRange(low=3, high=4)
+    allocation: Choice[Allocation] = Choice[Allocation](options=("even",))
     ends: Choice[bool] = Choice[bool](options=(True, False))
 
     @field_validator("bits")
@@ -76,8 +98,9 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
 
     The weights stay as they are behind the rounding, and recovery training moves them and the
     steps. The file stores the levels; the runtime computes with floating point, as fast as before.
-    `achieved` holds `levels`, their number; `layers`, those that take part; and `left_alone`, the
-    reason for each part with weights that does not.
+    `achieved` holds `levels`, their number in each layer that takes part; `left_alone`, the reason
+    for each part with weights that does not; and `sensitivity`, how much the loss grew by layer and
+    bits before training, where bits were given by it.
     """
 
     name: ClassVar[str] = "round"
@@ -105,25 +128,34 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
         """Draws a config; bits only where they matter."""
         choices = self.choices
         levels = choices.levels.suggest(trial, f"{self.name}.levels")
+        fixed = levels in WITHOUT_BITS
         return RoundingConfig(
             levels=levels,
-            bits=None
-            if levels in WITHOUT_BITS
-            else choices.bits.suggest(trial, f"{self.name}.bits"),
+            bits=None if fixed else choices.bits.suggest(trial, f"{self.name}.bits"),
+            allocation=choices.allocation.suggest(trial, f"{self.name}.allocation")
+            if levels == "uniform"
+            else (None if fixed else "even"),
             ends=choices.ends.suggest(trial, f"{self.name}.ends"),
         )
 
     def anchors(self) -> Sequence[RoundingConfig]:
-        """Each set of levels, the first and last layer left out where they may be."""
+        """Each set of levels, the first and last layer left out of those that are coarse."""
         choices = self.choices
         return [
             RoundingConfig(
                 levels=levels,
                 bits=None if levels in WITHOUT_BITS else choices.bits.clip(4),
+                allocation=allocation,
                 ends=choices.ends.prefer(levels not in WITHOUT_BITS),
             )
             for levels in choices.levels.options
+            for allocation in self._allocations(levels)
         ]
+
+    def _allocations(self, levels: LevelSet) -> Sequence[Allocation | None]:
+        if levels in WITHOUT_BITS:
+            return [None]
+        return self.choices.allocation.options if levels == "uniform" else ["even"]
 
     def apply(
         self, model: nn.Module, config: RoundingConfig, context: StageContext
@@ -145,15 +177,25 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
                 "no layer has a weight that is large enough to round"
                 + ("" if config.ends else " and is neither the first nor the last")
             )
-        levels = LEVEL_SETS[config.levels](config.bits or 1)
+        levels = LEVEL_SETS[config.levels]
+        bits = {each.name: config.bits or 1 for each in layers}
+        achieved: dict[str, Any] = {"left_alone": left}
+        if config.allocation == "sensitivity":
+            grown = sensitivities(
+                result,
+                layers,
+                lambda each, b: Rounded(each.weight, levels(b), each.channels),
+                context,
+            )
+            sizes = {each.name: each.weight.numel() for each in layers}
+            bits = allocated(grown, sizes, float(config.bits or 1))
+            achieved["sensitivity"] = {
+                name: {str(b): round(loss, 6) for b, loss in each.items()}
+                for name, each in grown.items()
+            }
         for each in layers:
             context.tick()
-            result = with_rule(result, each.name, Rounded(each.weight, levels, each.channels))
-        return Applied(
-            result,
-            {
-                "levels": len(levels),
-                "layers": [each.name for each in layers],
-                "left_alone": left,
-            },
-        )
+            rule = Rounded(each.weight, levels(bits[each.name]), each.channels)
+            result = with_rule(result, each.name, rule)
+        achieved["levels"] = {name: len(levels(each)) for name, each in bits.items()}
+        return Applied(result, achieved)

@@ -336,8 +336,8 @@ class TestLevels:
         names = [each.name for each in weights_of(model)[0]]
         all_of = stage.apply(model, RoundingConfig(levels="ternary", ends=True), context)
         inner = stage.apply(model, RoundingConfig(levels="ternary", ends=False), context)
-        assert all_of.achieved["layers"] == names
-        assert inner.achieved["layers"] == names[1:-1]
+        assert all_of.achieved["levels"] == dict.fromkeys(names, 3)
+        assert inner.achieved["levels"] == dict.fromkeys(names[1:-1], 3)
         small = nn.Sequential(nn.Flatten(), nn.Linear(64, 32))
         with pytest.raises(StageError, match="neither the first nor the last"):
             stage.apply(small, RoundingConfig(levels="binary", ends=False), context)
@@ -366,6 +366,11 @@ class TestLevels:
             ({"levels": "uniform", "ends": True}, "expected bits for 'uniform'"),
             ({"levels": "binary", "bits": 2, "ends": True}, "expected no bits for 'binary'"),
             ({"levels": "power_of_two", "bits": 5, "ends": True}, "at most 4 bits"),
+            ({"levels": "ternary", "allocation": "even", "ends": True}, "expected no allocation"),
+            (
+                {"levels": "additive", "bits": 4, "allocation": "sensitivity", "ends": True},
+                "expected 'uniform' levels for bits by sensitivity, got 'additive'",
+            ),
         ],
     )
     def test_wrong_configs_are_refused(self, given: dict[str, object], message: str) -> None:

@@ -74,7 +74,10 @@ CASES = [
         for stage, choices in (
             (WeightPruning, {"pattern": ["free", "2:4"], "saliency": ["gradient", "random"]}),
             (WeightClustering, {}),
-            (WeightRounding, {"levels": [*LEVEL_SETS]}),
+            (
+                WeightRounding,
+                {"levels": [*LEVEL_SETS], "allocation": ["even", "sensitivity"]},
+            ),
             (HalfWeights, {"format": ["float16", "bfloat16", "fixed16"]}),
             (Packing, {}),
         )
