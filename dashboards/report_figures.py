@@ -45,7 +45,7 @@ def report_figures(trials: pd.DataFrame, summary: Summary) -> list[dict[str, Any
             }
         )
 
-    for build in (_tradeoffs, _history, _rungs, _scatter3d, _parallel):
+    for build in (_tradeoffs, _history, _rungs, _scatter3d, _parallel, _sensitivity):
         build(trials, summary, add)
     return found
 
@@ -134,3 +134,14 @@ def _parallel(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
         note += f" {data.left_out} candidates that are not on the front are left out, evenly."
     least_width = 80 * len(data.dimensions)
     add("parallel", "Configs", note, figures.draw_parallel(data), least_width)
+
+
+def _sensitivity(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:  # noqa: ARG001
+    data = figures.sensitivity_data(trials)
+    if data is None:
+        return
+    note = (
+        f"How much the loss on calibration examples grew in trial {data.trial} when one layer "
+        "alone was rounded to so many bits, before training: from yellow (little) to violet (much)."
+    )
+    add("sensitivity", "Sensitivity of layers", note, figures.draw_sensitivity(data))
