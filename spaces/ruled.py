@@ -8,6 +8,7 @@ because such weights pack well; see `parefront.spaces.packing`.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +63,19 @@ class Ruled(nn.Module):
         bias: nn.Parameter | None = getattr(self.layer, "bias", None)
         return bias
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the layer has
+        """What the layer has, such as its number of features."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "layer":
+                raise
+            return getattr(self.layer, name)
+
+    def forward(self, *inputs: torch.Tensor, **named: object) -> torch.Tensor:
         """Runs the layer with the weight that the rules make."""
         result: torch.Tensor = torch.func.functional_call(
-            self.layer, {"weight": self.weight}, inputs
+            self.layer, {"weight": self.weight}, inputs, named
         )
         return result
 
@@ -97,7 +107,7 @@ def _baked(ruled: Ruled) -> nn.Module:
 
 def held(layer: nn.Module) -> nn.Parameter:
     """The weight that a layer holds, before any rule."""
-    return (layer.layer if isinstance(layer, Ruled) else layer).get_parameter("weight")
+    return _layer(layer).get_parameter("weight")
 
 
 @dataclass(frozen=True)
@@ -127,29 +137,54 @@ def weights_of(model: nn.Module) -> tuple[list[Weights], dict[str, str]]:
     Returns:
         The layers, and why each other part that holds weights is left alone.
     """
+    parts = [(name, module, _layer(module)) for name, module in _parts(model)]
+    times = Counter(id(layer) for _, _, layer in parts)
     shared = shared_weights(model)
     found, left = [], {}
-    for name, module in _parts(model):
-        layer = module.layer if isinstance(module, Ruled) else module
+    for name, module, layer in parts:
         large = [p for p in layer.parameters(recurse=False) if p.ndim > 1 and p.numel() >= LEAST]
         if not large:
             continue
-        if not isinstance(layer, LAYERS):
-            left[name] = f"{type(layer).__name__} holds weights in a way of its own"
-        elif name in shared:
-            left[name] = f"its weight is also that of {shared[name] or 'the model'}"
+        # Names of the layers within parts with rules are those of the layers.
+        other = shared.get(f"{name}.layer" if isinstance(module, Ruled) else name)
+        reason = _obstacle(layer, times[id(layer)], other)
+        if reason is not None:
+            left[name] = reason
         else:
             made = module.weight if isinstance(module, Ruled) else held(layer)
             found.append(Weights(name, layer, made.detach()))
     return found, left
 
 
+def _obstacle(layer: nn.Module, times: int, other: str | None) -> str | None:
+    """Why a layer is left alone, or `None`."""
+    if not isinstance(layer, LAYERS):
+        return f"{type(layer).__name__} holds weights in a way of its own"
+    if "weight" not in layer._parameters:
+        return "its weight is computed from others"
+    if times > 1:
+        return f"it is used in {times} places"
+    if other is not None:
+        return f"its weight is also that of {other or 'the model'}"
+    if getattr(layer, "sparse", False):
+        return "its gradients are sparse"
+    if not held(layer).isfinite().all():
+        return "its weight is not finite"
+    return None
+
+
+def _layer(module: nn.Module) -> nn.Module:
+    layer: nn.Module = module.layer if isinstance(module, Ruled) else module
+    return layer
+
+
 def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """All modules by name, those with rules as one."""
+    """All modules by all their names, those with rules as one."""
     yield prefix, model
     if not isinstance(model, Ruled):
-        for name, child in model.named_children():
-            yield from _parts(child, f"{prefix}.{name}" if prefix else name)
+        for name, child in model._modules.items():
+            if child is not None:
+                yield from _parts(child, f"{prefix}.{name}" if prefix else name)
 
 
 def with_rule(model: nn.Module, name: str, rule: Rule) -> nn.Module:

@@ -138,7 +138,8 @@ class Stage(ABC, Generic[C, M]):
         rounds: Whether it leaves weights of few different values, which would only be worse if
             they were rounded again.
         dear: Whether the stage trains. A dear stage changes neither the latency nor the size of
-            what is exported, so both are known, and bounds on them checked, without it.
+            what is exported, so both are known, and bounds on them checked, without it; but for
+            the size of weights that are packed, which training changes a little.
     """
 
     name: ClassVar[str]

@@ -93,22 +93,31 @@ def compared_layers(
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two outputs have the same shape but for their channels."""
-    if a.ndim != b.ndim or a.ndim < 2 or not a.is_floating_point():
+    if a.ndim != b.ndim or a.ndim < 2 or not a.is_floating_point() or len(a) != len(b):
         return False
-    channels = _channels(a)
-    return all(
-        x == y for at, (x, y) in enumerate(zip(a.shape, b.shape, strict=True)) if at != channels
-    )
+    return len(_differing(a, b)) <= 1
 
 
-def _channels(output: torch.Tensor) -> int:
-    """The dimension of the channels: the second of images, the last of sequences and vectors."""
-    return 1 if output.ndim > 3 else output.ndim - 1
+def _differing(a: torch.Tensor, b: torch.Tensor) -> list[int]:
+    """The dimensions in which two outputs differ."""
+    pairs = enumerate(zip(a.shape, b.shape, strict=True))
+    return [at for at, (x, y) in pairs if x != y]
 
 
-def _rows(output: torch.Tensor) -> torch.Tensor:
+def _channels(a: torch.Tensor, b: torch.Tensor) -> int:
+    """The dimension of the channels of two outputs.
+
+    The one in which they differ; else the second of images, and the last of sequences and vectors.
+    """
+    differing = _differing(a, b)
+    if differing:
+        return differing[0]
+    return 1 if a.ndim > 3 else a.ndim - 1
+
+
+def _rows(output: torch.Tensor, channels: int) -> torch.Tensor:
     """`(places, channels)`: every place of every example."""
-    return output.movedim(_channels(output), -1).flatten(0, -2)
+    return output.movedim(channels, -1).flatten(0, -2)
 
 
 class Attention(nn.Module):
@@ -123,8 +132,9 @@ class Attention(nn.Module):
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Mean squared distance of two maps, each of length 1 for each example."""
+        channels = _channels(student, teacher)
         maps = [
-            functional.normalize(each.square().mean(dim=_channels(each)).flatten(1), dim=1)
+            functional.normalize(each.square().mean(dim=channels).flatten(1), dim=1)
             for each in (student, teacher)
         ]
         return (maps[0] - maps[1]).square().sum(dim=1).mean()
@@ -139,8 +149,9 @@ class Hint(nn.Module):
 
     def __init__(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         super().__init__()
-        ours, theirs = (each.shape[_channels(each)] for each in (student, teacher))
-        self.map = nn.Linear(ours, theirs)
+        channels = _channels(student, teacher)
+        ours, theirs = student.shape[channels], teacher.shape[channels]
+        self.map = nn.Linear(ours, theirs, dtype=student.dtype)
         if ours == theirs:
             with torch.no_grad():
                 nn.init.eye_(self.map.weight)
@@ -148,8 +159,9 @@ class Hint(nn.Module):
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Mean squared difference over the teacher's variance."""
-        wanted = _rows(teacher)
-        error = (self.map(_rows(student)) - wanted).square().mean()
+        channels = _channels(student, teacher)
+        wanted = _rows(teacher, channels)
+        error = (self.map(_rows(student, channels)) - wanted).square().mean()
         relative: torch.Tensor = error / (wanted.var(unbiased=False) + _TINY)
         return relative
 
@@ -158,7 +170,9 @@ class Relational(nn.Module):
     """How far examples are from each other, and at which angles.
 
     Park, Kim, Lu, Cho, "Relational knowledge distillation" (2019): Huber losses of distances, over
-    their mean, and of the cosines of all triplets, weighed 1 to 2 as in the paper.
+    their mean, and of the cosines of all triplets, weighed 1 to 2 as in the paper. Outputs with
+    places count with their means over them. All is made of the products of pairs of examples, so
+    that memory grows with the batch and not with the channels.
     """
 
     def __init__(self, student: torch.Tensor, teacher: torch.Tensor) -> None:  # noqa: ARG002
@@ -166,25 +180,34 @@ class Relational(nn.Module):
 
     def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """The distance loss and twice the angle loss."""
-        ours, theirs = student.flatten(1), teacher.flatten(1)
-        distance = functional.smooth_l1_loss(_distances(ours), _distances(theirs))
-        angle = functional.smooth_l1_loss(_angles(ours), _angles(theirs))
+        channels = _channels(student, teacher)
+        ours, theirs = (_relations(_pooled(each, channels)) for each in (student, teacher))
+        distance = functional.smooth_l1_loss(ours[0], theirs[0])
+        angle = functional.smooth_l1_loss(ours[1], theirs[1])
         return distance + 2 * angle
 
 
-def _distances(rows: torch.Tensor) -> torch.Tensor:
-    """Distances of all pairs over the mean of those that are not 0."""
-    squared = (rows[:, None] - rows[None]).square().sum(dim=2)
-    # The root has no slope at 0.
-    far = squared > _TINY
-    distance = torch.where(far, squared.clamp_min(_TINY).sqrt(), 0.0)
-    return distance / (distance.sum() / far.sum().clamp_min(1) + _TINY)
+def _pooled(output: torch.Tensor, channels: int) -> torch.Tensor:
+    """`(examples, channels)`, centred, which moves no distance and no angle."""
+    rows = output.movedim(channels, -1).flatten(1, -2).mean(dim=1) if output.ndim > 2 else output
+    return rows - rows.mean(dim=0)
 
 
-def _angles(rows: torch.Tensor) -> torch.Tensor:
-    """Cosines of all triplets, at the second of each."""
-    towards = functional.normalize(rows[None] - rows[:, None], dim=2, eps=1e-4)
-    return torch.bmm(towards, towards.transpose(1, 2))
+def _relations(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances of all pairs over their mean, and cosines of all triplets at the first of each."""
+    products = rows @ rows.T
+    lengths = products.diagonal()
+    squared = lengths[:, None] + lengths[None] - 2 * products
+    # The root has no slope at 0, and what is alike has no angle.
+    far = squared > _TINY * (lengths.mean() + _TINY)
+    distance = torch.where(far, squared.clamp_min(_TINY * _TINY).sqrt(), 0.0)
+    mean = distance.sum() / far.sum().clamp_min(1)
+    # (a - b) (c - b) of all triplets, at b.
+    inner = products[None] - products[:, :, None] - products[:, None] + lengths[:, None, None]
+    sides = torch.where(far, distance, 1.0)
+    both = far[:, :, None] & far[:, None]
+    cosine = torch.where(both, inner / (sides[:, :, None] * sides[:, None]), 0.0)
+    return distance / (mean + _TINY), cosine
 
 
 COMPARISONS: Mapping[Features, Callable[[torch.Tensor, torch.Tensor], nn.Module]] = {

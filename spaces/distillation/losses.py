@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from parefront.errors import StageError
 from parefront.spaces.distillation.training import BatchLoss
 from parefront.spaces.stage import Inputs
 
@@ -51,8 +52,9 @@ def distillation_loss(
 def smoothed(loss: Loss, share: float) -> Loss:
     """A loss of classifiers in which a share of each label goes to all classes alike.
 
-    Szegedy et al., "Rethinking the Inception architecture" (2016). Targets that are not class
-    numbers are left as they are.
+    Szegedy et al., "Rethinking the Inception architecture" (2016). Classes are along the last
+    dimension of the outputs, or along the second where the targets say so. Where targets are not
+    class numbers, the loss stays as it is.
 
     Args:
         loss: The loss on the labels.
@@ -61,9 +63,14 @@ def smoothed(loss: Loss, share: float) -> Loss:
 
     def smooth(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         plain = loss(outputs, targets)
+        _needs_tensor(outputs, "smoothing")
         if targets.is_floating_point():
             return plain
-        everywhere = -functional.log_softmax(outputs, dim=-1).mean()
+        shapes = {-1: outputs.shape[:-1], 1: outputs.shape[:1] + outputs.shape[2:]}
+        classes = next((at for at, shape in shapes.items() if shape == targets.shape), None)
+        if classes is None or outputs.shape[classes] == 1:
+            return plain
+        everywhere = -functional.log_softmax(outputs, dim=classes).mean()
         return (1 - share) * plain + share * everywhere
 
     return smooth if share else loss
@@ -93,9 +100,18 @@ def blended(
             answers = [teacher(*inputs) for teacher in (teachers if weight else teachers[:1])]
         loss = labels(outputs, targets)
         if weight:
+            _needs_tensor(outputs, "soft_weight")
             teacher = torch.stack(answers).mean(dim=0)
             soft = distillation_loss(outputs, teacher, targets, temperature)
             loss = weight * soft + (1 - weight) * loss
         return loss if features is None else loss + feature_weight * features()
 
     return blend
+
+
+def _needs_tensor(outputs: object, what: str) -> None:
+    if not isinstance(outputs, torch.Tensor):
+        raise StageError(
+            f"expected a model whose output is one tensor for {what}, got "
+            f"{type(outputs).__name__}; set {what} to 0 and leave the rest to the task's loss"
+        )

@@ -49,15 +49,17 @@ class RowCodebooks:
         order = (axis, *(each for each in range(array.ndim) if each != axis))
         moved = array.transpose(order)
         rows = moved.reshape(len(moved), -1)
-        tables = [different(row) for row in rows]
+        tables = []
+        for row in rows:
+            tables.append(different(row))
+            if len(tables[-1][0]) > rows.shape[1] // 2:
+                return None
         most = max(len(values) for values, _ in tables)
-        if most > rows.shape[1] // 2:
-            return None
         table = np.zeros((len(rows), most), dtype=array.dtype)
         indices = np.zeros(rows.shape, dtype=np.int64)
-        for row, (values, index_of) in enumerate(tables):
-            table[row, : len(values)] = values
-            indices[row] = index_of
+        for place, (values, index_of) in enumerate(tables):
+            table[place, : len(values)] = values
+            indices[place] = index_of
         writer = Writer(name)
         index = write_digits(writer, indices.ravel(), most)
         index = writer.node("Reshape", index, writer.store(shape_of(rows.shape)))

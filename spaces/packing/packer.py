@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -50,15 +50,20 @@ def _all(name: str, array: Array, codings: Sequence[Coding], within: Pack) -> li
 
 
 def pack(
-    model: onnx.ModelProto, codings: Sequence[Coding] = CODINGS
+    model: onnx.ModelProto,
+    codings: Sequence[Coding] = CODINGS,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[onnx.ModelProto, dict[str, int]]:
     """A copy of a model that holds the same weights in fewer bytes.
 
-    Weights within the bodies of loops and branches are left as they are.
+    Zeros lose their sign: an exporter that multiplies pruned weights by the scales of batch
+    normalisation leaves zeros of both signs, which would be two values. Weights within the bodies
+    of loops and branches are left as they are.
 
     Args:
         model: An exported model.
         codings: Codings to choose from.
+        tick: Called before each tensor; what it raises ends the work.
 
     Returns:
         The copy, and how many tensors are stored in each way but as they are.
@@ -72,10 +77,12 @@ def pack(
     counts: Counter[str] = Counter()
     del graph.initializer[:]
     for tensor in tensors:
+        tick()
         if tensor.name in given or tensor.data_type not in _NUMPY:
             graph.initializer.append(tensor)
             continue
-        best = smallest(tensor.name, numpy_helper.to_array(tensor), codings)
+        array = numpy_helper.to_array(tensor)
+        best = smallest(tensor.name, np.where(array == 0, np.zeros_like(array), array), codings)
         graph.initializer.extend(best.initializers)
         nodes += best.nodes
         counts[best.coding] += bool(best.nodes)

@@ -31,7 +31,7 @@ class PackingChoices(StageChoices):
 
 
 class Packing(Stage[PackingConfig, onnx.ModelProto]):
-    """Stores each weight in the smallest way that gives it back bit by bit.
+    """Stores each weight in the smallest way that gives it back, but for the sign of zeros.
 
     On whenever another stage leaves weights that pack, and only then. `achieved` holds `tensors`,
     how many are stored in each way, and the `bytes` of the model `before` and `after`.
@@ -88,7 +88,6 @@ class Packing(Stage[PackingConfig, onnx.ModelProto]):
         context: StageContext,
     ) -> Applied[onnx.ModelProto]:
         """Packs a copy of the model."""
-        context.tick()
-        packed, counts = pack(model)
+        packed, counts = pack(model, tick=context.tick)
         sizes = {"before": model.ByteSize(), "after": packed.ByteSize()}
         return Applied(packed, {"tensors": counts, "bytes": sizes})

@@ -36,7 +36,8 @@ def scores(
     - `"bn_scale"`: scales of batch normalisation (network slimming, Liu et al. 2017,
       https://arxiv.org/abs/1708.06519); `"l1"` for a group without.
     - `"median"`: the sum of the distances to the other filters, so that those go which others can
-      stand in for (geometric median, He et al. 2019, https://arxiv.org/abs/1811.00250).
+      stand in for (geometric median, He et al. 2019, https://arxiv.org/abs/1811.00250); `"l2"` for
+      transposed convolutions in groups.
     - `"random"`: nothing, by the context's seed.
 
     Returns:
@@ -95,11 +96,15 @@ def _median(group: ChannelGroup) -> torch.Tensor:
             continue
         layer = item.dep.target.module
         weight = layer.weight.detach()
-        filters = (weight.transpose(0, 1) if getattr(layer, "transposed", False) else weight)[
-            item.idxs
-        ].flatten(1)
+        if getattr(layer, "transposed", False):
+            if layer.groups > 1:  # its outputs are in two dimensions
+                continue
+            weight = weight.transpose(0, 1)
+        filters = weight[item.idxs].flatten(1)
         total[item.root_idxs] += torch.cdist(filters, filters).sum(dim=1)
         count[item.root_idxs] += 1
+    if not count.all():
+        return _magnitude(2)(group)
     mean = total / count
     return mean / mean.mean()
 

@@ -9,7 +9,6 @@ import onnx
 import optuna
 from onnx import version_converter
 from onnxruntime.quantization import QuantFormat
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.onnx_model import ONNXModel
 from pydantic import AfterValidator
 from torch import nn
@@ -136,6 +135,9 @@ class BlockQuantization(Stage[BlockConfig, onnx.ModelProto]):
         context.tick()
         folded.replace_gemm_with_matmul()
         with refusals("quantise the exported model"), quiet_quantiser():
+            # Its module sets up logging for the whole program, unless there is a handler already.
+            from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
             quantizer = MatMulNBitsQuantizer(
                 version_converter.convert_version(folded.model, _OPSET),
                 block_size=config.size,
@@ -148,13 +150,14 @@ class BlockQuantization(Stage[BlockConfig, onnx.ModelProto]):
         _once(result.graph)
         tidy(result)
         rounded = sum(node.op_type == "DequantizeLinear" for node in result.graph.node)
-        products = sum(node.op_type == "MatMul" for node in result.graph.node)
+        made = {n.output[0] for n in result.graph.node if n.op_type == "DequantizeLinear"}
+        others = [n for n in result.graph.node if n.op_type == "MatMul" and n.input[1] not in made]
         if not rounded:
             raise StageError(
                 "the exported model has no constant matrix to round, among the operators "
                 + ", ".join(sorted({node.op_type for node in result.graph.node}))
             )
-        return Applied(result, {"matrices": rounded, "left": products - rounded})
+        return Applied(result, {"matrices": rounded, "left": len(others)})
 
 
 def _once(graph: onnx.GraphProto) -> None:

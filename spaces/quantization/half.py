@@ -25,7 +25,6 @@ from parefront.spaces.stage import (
 )
 
 HalfFormat = Literal["float16", "bfloat16", "fixed16"]
-_LARGEST = float(np.finfo(np.float16).max)
 
 
 class HalfConfig(StageConfig):
@@ -109,11 +108,11 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
         """Rounds the weights of a copy.
 
         Raises:
-            StageError: If no weight is large enough, or half precision cannot hold one.
+            StageError: If no weight is large enough that the format can hold.
         """
         result = onnx.ModelProto()
         result.CopyFrom(model)
-        tensors, largest = 0, 0.0
+        tensors, largest, left = 0, 0.0, list[str]()
         for tensor in result.graph.initializer:
             context.tick()
             if tensor.data_type != onnx.TensorProto.FLOAT:
@@ -122,17 +121,25 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
             if array.size < LEAST:
                 continue
             rounded = _ROUND[config.format](array)
-            if not np.isfinite(rounded).all():
-                raise StageError(
-                    f"expected weights up to {_LARGEST:g} for float16, got one of "
-                    f"{np.abs(array).max():.3g} in {tensor.name}; bfloat16 holds it"
-                )
-            largest = max(largest, float(np.abs(rounded - array).max()))
+            finite = np.isfinite(array)
+            rest = np.array_equal(rounded[~finite], array[~finite], equal_nan=True)
+            if not (rest and np.isfinite(rounded[finite]).all()):
+                left.append(tensor.name)
+                continue
+            change = np.abs(rounded[finite] - array[finite])
+            largest = max(largest, float(change.max(initial=0.0)))
             tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
             tensors += 1
         if not tensors:
-            raise StageError("no weight of the exported model is large enough to halve")
-        return Applied(result, {"tensors": tensors, "largest_error": largest})
+            raise StageError(
+                "no weight of the exported model is large enough to halve"
+                + (
+                    f", but for {', '.join(left)}, which {config.format} cannot hold"
+                    if left
+                    else ""
+                )
+            )
+        return Applied(result, {"tensors": tensors, "largest_error": largest, "left": left})
 
 
 def _float16(array: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -147,14 +154,16 @@ def _bfloat16(
     bits = np.ascontiguousarray(array).view(np.uint32)
     odd = (bits >> 16) & 1
     rounded = ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32)
-    return rounded.view(np.float32)
+    return np.where(np.isfinite(array), rounded.view(np.float32), array)
 
 
 def _fixed16(
     array: np.ndarray[Any, np.dtype[np.float32]],
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     largest = float(np.abs(array).max())
-    if not largest or not np.isfinite(largest):
+    if not np.isfinite(largest):
+        return np.full_like(array, np.nan)  # there is no binary point for it
+    if not largest:
         return array
     # 15 bits beside the sign; what rounds up to the next power of two has its own binary point.
     step = 2.0 ** (np.frexp(largest)[1] - 15)

@@ -69,7 +69,8 @@ class Rounded(Rule):
         rows = weight.detach().movedim(channels, 0).flatten(1)
         shape = [1] * weight.ndim
         shape[channels] = -1
-        self.step = nn.Parameter(best_steps(rows, self.levels).reshape(shape))
+        steps = best_steps(rows.float(), self.levels.float()).to(weight.dtype).reshape(shape)
+        self.step = nn.Parameter(steps)
         self._slower = 1.0 / math.sqrt(weight.numel() / len(rows) * max(levels))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -78,14 +79,16 @@ class Rounded(Rule):
         level = _Nearest.apply(weight / step, self.levels)  # type: ignore[no-untyped-call]
         # A step that training has turned around would turn its weights around, and that is well.
         result: torch.Tensor = level * step
+        if 0 not in self.levels:  # a weight that was pruned stays so
+            result = torch.where(weight == 0, torch.zeros_like(result), result)
         return result
 
 
 def best_steps(rows: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """Steps that leave a small squared error, of each channel.
 
-    For levels of one size, such as -1 and 1, the best is the mean of the absolute values, which is
-    taken; else the best of 40 from the largest weight's down to a fortieth of it.
+    For levels of one size, such as -1 and 1, the best is the mean of the absolute values of what is
+    not zero, which is taken; else the best of 40 from the largest weight's down to a fortieth.
 
     Args:
         rows: `(channels, n)` weights.
@@ -95,10 +98,12 @@ def best_steps(rows: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         `(channels,)` steps above zero.
     """
     most = float(levels[-1])
-    largest = rows.abs().amax(dim=1).clamp_min(torch.finfo(rows.dtype).tiny * most * 1e6)
+    sizes = rows.abs()
     if len(levels) == 2:
-        means: torch.Tensor = rows.abs().mean(dim=1).clamp_min(torch.finfo(rows.dtype).tiny * 1e6)
-        return means / most
+        means: torch.Tensor = sizes.sum(dim=1) / (rows != 0).sum(dim=1).clamp_min(1)
+        return torch.where(means > 0, means, 1.0) / most
+    largest = sizes.amax(dim=1)
+    largest = torch.where(largest > 0, largest, 1.0)  # whatever the step of a channel of zeros
     best, error = largest / most, torch.full_like(largest, math.inf)
     for part in range(1, _STEPS_TRIED + 1):
         step = largest / most * (part / _STEPS_TRIED)

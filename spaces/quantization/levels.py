@@ -13,9 +13,9 @@ from torch import nn
 from parefront.errors import StageError
 from parefront.spaces.quantization.allocation import allocated, sensitivities
 from parefront.spaces.quantization.level_rule import Rounded
-from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, LevelSet
+from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, Levels, LevelSet
 from parefront.spaces.ranges import Choice, IntRange
-from parefront.spaces.ruled import weights_of, with_rule
+from parefront.spaces.ruled import Weights, held, weights_of, with_rule
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
 
 Allocation = Literal["even", "sensitivity"]
@@ -29,7 +29,8 @@ class RoundingConfig(StageConfig):
         bits: Bits of a weight, from 2 to 8; `None` for levels that are what they are.
         allocation: Whether all layers have these bits (`"even"`), or more where the loss needs them
             and this on average (`"sensitivity"`); `None` where there are no bits.
-        ends: Whether the first and the last layer take part, which are the most sensitive.
+        ends: Whether the first and the last layer take part, which are the most sensitive. Where
+            there are no others, they do.
     """
 
     levels: LevelSet
@@ -163,20 +164,16 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
         """Rounds a copy of the model.
 
         Raises:
-            StageError: If no layer is left to round.
+            StageError: If no layer is large enough.
         """
         result = copy.deepcopy(model)
         layers, left = weights_of(result)
-        if not config.ends:
-            left |= {
-                each.name: "it is the first or the last layer" for each in layers[:1] + layers[-1:]
-            }
-            layers = layers[1:-1]
         if not layers:
-            raise StageError(
-                "no layer has a weight that is large enough to round"
-                + ("" if config.ends else " and is neither the first nor the last")
-            )
+            raise StageError("no layer has a weight that is large enough to round")
+        if not config.ends and len(layers) > 2:
+            ends = (layers[0], layers[-1])
+            left |= {each.name: "it is the first or the last layer" for each in ends}
+            layers = layers[1:-1]
         levels = LEVEL_SETS[config.levels]
         bits = {each.name: config.bits or 1 for each in layers}
         achieved: dict[str, Any] = {"left_alone": left}
@@ -184,7 +181,7 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
             grown = sensitivities(
                 result,
                 layers,
-                lambda each, b: Rounded(each.weight, levels(b), each.channels),
+                lambda each, b: _rounded(each, levels(b)),
                 context,
             )
             sizes = {each.name: each.weight.numel() for each in layers}
@@ -195,7 +192,14 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
             }
         for each in layers:
             context.tick()
-            rule = Rounded(each.weight, levels(bits[each.name]), each.channels)
+            rule = _rounded(each, levels(bits[each.name]))
             result = with_rule(result, each.name, rule)
         achieved["levels"] = {name: len(levels(each)) for name, each in bits.items()}
         return Applied(result, achieved)
+
+
+def _rounded(each: Weights, levels: Levels) -> Rounded:
+    """The rule for a layer; its step learns if its weight does."""
+    rule = Rounded(each.weight, levels, each.channels)
+    rule.requires_grad_(held(each.layer).requires_grad)
+    return rule

@@ -59,19 +59,21 @@ class Clusters(Rule):
         super().__init__()
         flat = weight.detach().flatten()
         kept = flat != 0
-        pruned = not bool(kept.all())
-        # Zeros take a value of their own.
-        centres = torch.from_numpy(kmeans(flat[kept].numpy(), max(count - pruned, 1))).to(flat)
+        # Zeros take a value of their own, the first.
+        self._zeros = int(not bool(kept.all()))
+        found = kmeans(flat[kept].float().numpy(), max(count - self._zeros, 1))
+        centres = torch.from_numpy(found).to(flat)
         edges = (centres[:-1] + centres[1:]) / 2
-        index = torch.where(kept, torch.bucketize(flat, edges) + 1, 0).reshape(weight.shape)
+        index = torch.where(kept, torch.bucketize(flat, edges) + self._zeros, 0)
         self.centres = nn.Parameter(centres)
-        self.register_buffer("index", index)
+        # A byte: copies of it are kept in the cache, and made at each rung.
+        self.register_buffer("index", index.to(torch.uint8).reshape(weight.shape))
         self.index: torch.Tensor
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The shared values, in the places of their weights."""
-        values = torch.cat([weight.new_zeros(1), self.centres])
-        return values[self.index]
+        values = torch.cat([weight.new_zeros(self._zeros), self.centres])
+        return values[self.index.long()]
 
 
 class WeightClustering(Stage[ClusterConfig, nn.Module]):
@@ -124,6 +126,7 @@ class WeightClustering(Stage[ClusterConfig, nn.Module]):
             context.tick()
             rule = Clusters(each.weight, 2**config.bits)
             values[each.name] = len(rule.centres)
+            rule.requires_grad_(held(each.layer).requires_grad)
             result = with_rule(result, each.name, rule)
-            held(each.layer).requires_grad_(False)
+            held(each.layer).requires_grad_(False)  # the shared values stand for it
         return Applied(result, {"values": values, "left_alone": left})

@@ -33,10 +33,12 @@ class Asked:
         self.gates, self.rungs, self._stop = gates, rungs, stop
         self.reason: str | None = None
         self.known: list[set[str]] = []
+        self.latest: dict[str, Measurement] = {}
         self.judged: list[tuple[float, Mapping[str, float]]] = []
 
     def hopeless(self, candidate: Candidate, known: Mapping[str, Measurement]) -> str | None:
         self.known.append(set(known))
+        self.latest = dict(known)
         return self.reason
 
     def judge(self, share: float, values: Mapping[str, float]) -> Rung:
@@ -82,6 +84,20 @@ def test_what_was_measured_untrained_is_what_the_trained_file_has(ready: Pipelin
     (_, values), *_ = checks.judged
     for name in ("size", "latency"):
         assert values[name] == outcome.measurements[name].value
+
+
+def test_training_may_change_how_well_weights_pack(tmp_path: Path) -> None:
+    space: dict[str, dict[str, Any]] = {
+        "round": {"levels": "ternary", "ends": True},
+        "recover": {"epochs": 2, "learning_rate": 0.01},
+    }
+    of, asked = pipeline(tmp_path, make(), space), Asked(rungs=())
+    outcome = evaluate(of, asked)
+    before, after = asked.latest["size"], outcome.measurements["size"]
+    assert before.low == pytest.approx(0.8 * before.value)
+    assert before.high == pytest.approx(1.2 * before.value)
+    assert before.low < after.value < before.high
+    assert after.low == after.value == after.high
 
 
 def test_the_rungs_see_accuracy_and_what_is_cheap(ready: Pipeline) -> None:

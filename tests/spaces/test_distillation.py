@@ -23,7 +23,7 @@ from parefront.spaces.distillation.features import (
     Features,
     compared_layers,
 )
-from parefront.spaces.distillation.losses import distillation_loss, smoothed
+from parefront.spaces.distillation.losses import blended, distillation_loss, smoothed
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
 from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.pruning.channels import ChannelPruning
@@ -127,6 +127,19 @@ class TestLayers:
         assert 1 <= len(names) <= 3
         assert all(student.get_submodule(name) for name in names)
 
+    def test_sequences_of_a_pruned_convolution_are_compared(self) -> None:
+        def net(channels: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv1d(4, channels, 3, padding=1), nn.ReLU(), nn.Flatten(),
+                nn.Linear(channels * 20, 5),
+            )  # fmt: skip
+
+        x = random(6, 4, 20)
+        for kind in COMPARISONS:
+            loss = FeatureLoss(kind, net(16), net(32), (x,), 0)
+            assert loss.names
+            assert loss().isfinite()
+
     def test_vectors_have_no_places(self) -> None:
         model, context = make("mlp")
         with pytest.raises(StageError, match="no layer of the model can be compared .*'attention'"):
@@ -162,13 +175,14 @@ class TestTraining:
             loss.close()
             return total
 
-        without, _ = train(student, context)
-        compared, achieved = train(student, context, features=kind, feature_weight=10.0)
+        long = {"epochs": 10, "learning_rate": 0.003}
+        without, _ = train(student, context, **long)
+        compared, achieved = train(student, context, features=kind, feature_weight=10.0, **long)
         assert achieved["features_of"]
         # A hint's map is not the one that was learnt beside; so its student alone is not judged.
         if kind != "hint":
             assert distance(compared) < distance(without)
-        again, _ = train(student, context, features=kind, feature_weight=10.0)
+        again, _ = train(student, context, features=kind, feature_weight=10.0, **long)
         for one, other in zip(compared.parameters(), again.parameters(), strict=True):
             assert torch.equal(one, other)
 
@@ -184,7 +198,6 @@ class TestTraining:
         student, context = smaller("cnn", ChannelPruning)
         loss = FeatureLoss("hint", student, context.teachers[0], context.example, 0)
         before = [parameter.detach().clone() for parameter in loss.parameters]
-        from parefront.spaces.distillation.losses import blended
         from parefront.spaces.distillation.training import train as run
 
         run(
@@ -255,6 +268,37 @@ class TestLosses:
         loss = smoothed(functional.cross_entropy, share)
         expected = functional.cross_entropy(outputs, targets, label_smoothing=share)
         torch.testing.assert_close(loss(outputs, targets), expected)
+
+    def test_classes_may_be_along_the_second_dimension(self) -> None:
+        outputs, targets = random(2, 5, 8, 9), torch.arange(144).reshape(2, 8, 9) % 5
+        loss = smoothed(functional.cross_entropy, 0.1)
+        expected = functional.cross_entropy(outputs, targets, label_smoothing=0.1)
+        torch.testing.assert_close(loss(outputs, targets), expected)
+
+    def test_one_logit_is_not_smoothed(self) -> None:
+        outputs, targets = random(9, 1), torch.arange(9) % 2
+
+        def plain(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.float())
+
+        assert torch.equal(smoothed(plain, 0.1)(outputs, targets), plain(outputs, targets))
+
+    def test_outputs_that_are_no_tensor_are_refused_with_what_to_do(self) -> None:
+        def plain(outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+            return functional.cross_entropy(outputs["logits"], targets)
+
+        outputs: Any = {"logits": random(9, 4)}
+        targets = torch.arange(9) % 4
+        with pytest.raises(StageError, match="for smoothing, got dict; set smoothing to 0"):
+            smoothed(plain, 0.1)(outputs, targets)
+
+        class Answers(nn.Module):
+            def forward(self, x: torch.Tensor) -> Any:
+                return {"logits": x}
+
+        loss = blended(plain, [Answers()], 0.5, 2.0)
+        with pytest.raises(StageError, match="for soft_weight, got dict"):
+            loss((random(9, 4),), outputs, targets)
 
     def test_regressions_are_not_smoothed(self) -> None:
         outputs, targets = random(9, 4), random(9, 4, seed=1)

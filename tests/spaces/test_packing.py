@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from benchmarks import packing
 from parefront.spaces.packing.codebook import Codebook, RowCodebooks
 from parefront.spaces.packing.coding import Coding, Packed, Writer
 from parefront.spaces.packing.digits import digits_in, write_digits
@@ -222,8 +223,11 @@ def test_a_packed_model_computes_the_same_and_the_given_one_stays() -> None:
     assert np.array_equal(*results)
 
 
-def test_the_runtime_unpacks_once_when_it_loads(tmp_path: Any) -> None:
-    packed, _ = pack(linear(np.sign(RANDOM.normal(size=(256, 256))).astype(np.float32)))
+@pytest.mark.parametrize("kind", packing.weights(RANDOM))
+def test_the_runtime_unpacks_once_when_it_loads(tmp_path: Any, kind: str) -> None:
+    packed, counts = pack(linear(packing.weights(np.random.default_rng(0))[kind]()))
+    assert counts
+    assert len(packed.graph.node) > 1
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     onnxruntime.InferenceSession(
@@ -231,6 +235,40 @@ def test_the_runtime_unpacks_once_when_it_loads(tmp_path: Any) -> None:
     )
     nodes = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert nodes == ["MatMul"]
+
+
+@pytest.mark.parametrize("kind", ["binary", "ternary", "4 bits, additive", "16 values", "float16"])
+def test_openvino_computes_the_same(tmp_path: Any, kind: str) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    layer = packing.weights(np.random.default_rng(0))[kind]()
+    model = linear(layer)
+    packed, counts = pack(model)
+    assert counts
+    x = RANDOM.normal(size=(3, len(layer))).astype(np.float32)
+    results = []
+    for each in (model, packed):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(each.SerializeToString())
+        hints = {"INFERENCE_PRECISION_HINT": "f32"}
+        results.append(openvino.Core().compile_model(path, "CPU", hints)(x)[0])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-5)
+
+
+def test_zeros_of_both_signs_are_one_value() -> None:
+    # As an exporter leaves them that folds a negative scale into pruned weights.
+    sparse = np.where(RANDOM.random((128, 128)) < 0.9, 0, RANDOM.normal(size=(128, 128)))
+    sparse = sparse.astype(np.float32) * np.where(np.arange(128) % 2, -1, 1).astype(np.float32)
+    assert np.signbit(sparse[sparse == 0]).any()
+    packed, counts = pack(linear(sparse))
+    assert counts == {"sparse": 1}
+    assert packed.ByteSize() < 0.2 * sparse.nbytes
+
+
+def test_each_tensor_is_a_step_of_the_work() -> None:
+    model = linear(np.zeros((64, 64), np.float32))
+    ticks = []
+    pack(model, tick=lambda: ticks.append(1))
+    assert len(ticks) == len(model.graph.initializer)
 
 
 def test_what_is_small_or_nothing_to_gain_stays() -> None:

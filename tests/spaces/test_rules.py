@@ -121,6 +121,65 @@ class TestRuled:
             torch.testing.assert_close(encoder(x), before)
         torch.testing.assert_close(encoder.train(False)(x), before)
 
+    def test_a_layer_that_is_used_twice_is_left_alone(self) -> None:
+        layer = nn.Linear(32, 32)
+        for model in (
+            nn.Sequential(layer, nn.ReLU(), layer),
+            nn.Sequential(nn.Sequential(layer), nn.Sequential(layer)),
+            nn.Sequential(*[nn.Sequential(layer, nn.ReLU())] * 2),
+        ):
+            layers, left = weights_of(model)
+            assert layers == []
+            assert set(left.values()) == {"it is used in 2 places"}
+
+    def test_what_has_no_weight_of_its_own_is_left_alone(self) -> None:
+        with pytest.warns(FutureWarning, match="weight_norm"):
+            normed = nn.utils.weight_norm(nn.Linear(32, 32))
+        broken = nn.Linear(32, 32)
+        with torch.no_grad():
+            weight(broken)[0, 0] = torch.nan
+        model = nn.Sequential(normed, broken, nn.Embedding(64, 32, sparse=True), nn.LSTM(32, 32))
+        layers, left = weights_of(model)
+        assert layers == []
+        assert left == {
+            "0": "its weight is computed from others",
+            "1": "its weight is not finite",
+            "2": "its gradients are sparse",
+            "3": "LSTM holds weights in a way of its own",
+        }
+
+    def test_it_stands_in_for_its_layer(self) -> None:
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed = nn.Embedding(64, 16)
+                self.up = nn.ConvTranspose1d(16, 32, 3, stride=2)
+
+            def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+                x = self.embed(tokens) * self.embed.embedding_dim**0.5
+                y: torch.Tensor = self.up(x.transpose(1, 2), output_size=[12])
+                return y
+
+        model, tokens = Net(), torch.randint(64, (2, 5))
+        before = model(tokens)
+        for each in weights_of(model)[0]:
+            with_rule(model, each.name, Mask(torch.ones_like(each.weight, dtype=torch.bool)))
+        assert torch.equal(model(tokens), before)
+        with pytest.raises(AttributeError, match="no attribute 'embedding_size'"):
+            _ = model.embed.embedding_size
+        assert torch.equal(copy.deepcopy(model)(tokens), before)
+
+    def test_what_is_frozen_stays_frozen(self) -> None:
+        model, context = make("cnn")
+        model.requires_grad_(False)
+        for applied in (
+            WeightClustering(ClusterChoices(), TRAITS).apply(model, ClusterConfig(bits=3), context),
+            WeightRounding(RoundingChoices(), TRAITS).apply(
+                model, RoundingConfig(levels="ternary", ends=True), context
+            ),
+        ):
+            assert not any(p.requires_grad for p in applied.model.parameters())
+
     def test_shared_weights_are_left_alone(self) -> None:
         model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32))
         model[1].weight = model[0].weight
@@ -339,8 +398,26 @@ class TestLevels:
         assert all_of.achieved["levels"] == dict.fromkeys(names, 3)
         assert inner.achieved["levels"] == dict.fromkeys(names[1:-1], 3)
         small = nn.Sequential(nn.Flatten(), nn.Linear(64, 32))
-        with pytest.raises(StageError, match="neither the first nor the last"):
-            stage.apply(small, RoundingConfig(levels="binary", ends=False), context)
+        config = RoundingConfig(levels="binary", ends=False)
+        assert stage.apply(small, config, context).achieved["levels"] == {"1": 2}
+        with pytest.raises(StageError, match="no layer has a weight that is large enough"):
+            stage.apply(nn.Linear(4, 4), config, context)
+
+    def test_binary_weights_leave_pruned_ones_at_zero(self) -> None:
+        held = torch.randn(8, 64)
+        held[:, ::3] = 0.0
+        made = Rounded(held, (-1, 1), 0)(held)
+        assert torch.equal(made == 0, held == 0)
+        kept = held[:, [place for place in range(64) if place % 3]]
+        torch.testing.assert_close(made.abs().amax(dim=1), kept.abs().mean(dim=1))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_other_types_of_weights(self, dtype: torch.dtype) -> None:
+        held = 0.05 * torch.randn(4, 64, dtype=torch.float32).to(dtype)
+        for rule in (Rounded(held, uniform(4), 0), Clusters(held, 16)):
+            made = rule(held)
+            assert made.dtype == dtype
+            assert (made - held).abs().max() < 0.03
 
     def test_training_moves_weights_and_steps_and_stays_on_levels(self) -> None:
         model, context = make("cnn")
