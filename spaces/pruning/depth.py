@@ -146,7 +146,10 @@ class DepthPruning(Stage[DepthPruningConfig, nn.Module]):
 
 
 def number_to_remove(share: float, count: int) -> int:
-    """How many of `count` parts a share is: the nearest whole number, at least 1."""
+    """How many of `count` parts a share is: the nearest whole number, at least 1.
+
+    Of two that are equally near, the even one.
+    """
     return max(round(share * count), 1)
 
 

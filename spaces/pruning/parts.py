@@ -102,8 +102,13 @@ def find_parts(
     found, left = [], {}
     for part in _outermost(model, keeping, set()):
         tick()
+        calls: list[object] = []
+        handle = part.module.register_forward_hook(lambda *call, calls=calls: calls.append(call[0]))
         with skipped(model, part):
             reason = why_not(model, example, expected)
+        handle.remove()
+        if reason is None and calls:
+            reason = "it is also called from where it is not registered, such as a plain list"
         if reason is None:
             found.append(part)
         else:

@@ -125,7 +125,15 @@ class TestChoices:
 
     @pytest.mark.parametrize(
         ("share", "count", "gone"),
-        [(0.01, 4, 1), (0.25, 4, 1), (0.37, 4, 1), (0.38, 4, 2), (0.9, 4, 4), (0.1, 1, 1)],
+        [
+            (0.01, 4, 1),
+            (0.25, 4, 1),
+            (0.37, 4, 1),
+            (0.38, 4, 2),
+            (0.9, 4, 4),
+            (0.1, 1, 1),
+            (0.5, 5, 2),
+        ],
     )
     def test_a_share_is_the_nearest_number(self, share: float, count: int, gone: int) -> None:
         assert number_to_remove(share, count) == gone
@@ -515,6 +523,22 @@ class TestWhichParts:
         achieved = STAGE.apply(model, config(1.0), context).achieved
         assert achieved["removed"] == ["blocks.1"]
         assert achieved["left_alone"]["blocks.0"].startswith("it does not run: AttributeError")
+
+    def test_a_part_that_is_called_all_the_same_stays(self) -> None:
+        class Hiding(Listed):
+            def __init__(self, blocks: list[nn.Module]) -> None:
+                super().__init__(blocks)
+                self.order = list(self.blocks)[:1]
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.head(self.blocks[1](self.order[0](self.stem(x))))  # type: ignore[no-any-return]
+
+        model, context = Hiding([block(), block()]).eval(), context_for(random(10, 8))
+        achieved = STAGE.apply(model, config(1.0), context).achieved
+        assert achieved["removed"] == ["blocks.1"]
+        assert achieved["left_alone"] == {
+            "blocks.0": "it is also called from where it is not registered, such as a plain list"
+        }
 
     def test_outputs_keep_their_shape(self) -> None:
         class Tells(Listed):
