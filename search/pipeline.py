@@ -356,7 +356,7 @@ class Pipeline:
 
 
 def _before_packing(found: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    """The measurements, bytes by `PACKING` up or down: training changes what packs, and how well."""
+    """The measurements, bytes by `PACKING` up or down: training changes how well weights pack."""
     return {
         name: m.model_copy(update={"low": m.low * (1 - PACKING), "high": m.high * (1 + PACKING)})
         if m.unit == "B"

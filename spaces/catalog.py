@@ -8,6 +8,7 @@ from parefront.spaces.distillation.recovery import RecoveryTraining
 from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.packing.stage import Packing
 from parefront.spaces.pruning.channels import ChannelPruning
+from parefront.spaces.pruning.depth import DepthPruning
 from parefront.spaces.pruning.weights import WeightPruning
 from parefront.spaces.quantization.blocks import BlockQuantization
 from parefront.spaces.quantization.half import HalfWeights
@@ -17,6 +18,7 @@ from parefront.spaces.sharing.clusters import WeightClustering
 from parefront.spaces.stage import Stage
 
 STAGES: tuple[type[Stage[Any, Any]], ...] = (
+    DepthPruning,
     ChannelPruning,
     Factorization,
     WeightPruning,

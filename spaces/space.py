@@ -190,17 +190,18 @@ class Space:
         """
         core = [s for s in self.stages if not s.packs and not isinstance(s, Packing)]
         first = {stage.name: stage.anchors()[0] for stage in core}
-        strongest = {s.name: s.anchors()[-1] for s in core if s.form is Form.MODULE}
+        all_of = {stage.name: first[stage.name] for stage in core if stage.together}
+        strongest = {s.name: s.anchors()[-1] for s in core if s.together and s.form is Form.MODULE}
         wanted: list[dict[str, StageConfig]] = [{}]
         wanted += [{s.name: c} for s in self.stages if s.form is Form.ONNX for c in s.anchors()]
-        wanted.append(first | strongest)
+        wanted.append(all_of | strongest)
         wanted += [
             {stage.name: config, later.name: first[later.name]}
             for stage, later in combinations(core, 2)
             if stage.lossy and stage.form is not later.form
             for config in reversed(stage.anchors())
         ]
-        wanted.append(first)
+        wanted.append(all_of)
         wanted += [{s.name: config} for s in self.stages for config in s.anchors()]
         packed = [s for s in self.stages if s.packs and s.form is Form.MODULE]
         wanted.append({stage.name: stage.anchors()[0] for stage in packed})

@@ -137,6 +137,7 @@ class Stage(ABC, Generic[C, M]):
             the file is only smaller when they are.
         rounds: Whether it leaves weights of few different values, which would only be worse if
             they were rounded again.
+        together: Whether the stage is worth trying with all others at once.
         dear: Whether the stage trains. A dear stage changes neither the latency nor the size of
             what is exported, so both are known, and bounds on them checked, without it; but for
             the size of weights that are packed, which training changes a little.
@@ -149,6 +150,7 @@ class Stage(ABC, Generic[C, M]):
     lossy: ClassVar[bool] = True
     packs: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
+    together: ClassVar[bool] = True
     dear: ClassVar[bool] = False
 
     def __init__(self, choices: StageChoices, target: TargetTraits) -> None:

@@ -1,0 +1,241 @@
+"""Parts of a model that can be skipped: they give tensors of the shape they are given.
+
+Such are residual blocks, the layers of a transformer and hidden layers between equal widths.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from parefront.errors import StageError
+from parefront.spaces.inspection import brief, count_parameters, run
+from parefront.spaces.stage import Inputs
+
+LEAST = 256
+"""Elements of its largest matrix or kernel below which a part is left alone."""
+_CONTAINERS = (nn.Sequential, nn.ModuleList)
+_STACKS = (nn.TransformerEncoder, nn.TransformerDecoder)
+
+
+class Skip(nn.Module):
+    """Stands where a part was, and gives back a copy of the first of its inputs.
+
+    A copy, because what follows a part may change in place what it is given, which is then the
+    model's own input or a shortcut around the part. In an exported file it costs nothing.
+
+    Args:
+        part: The part that was there.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.train(part.training)
+        attention = getattr(part, "self_attn", None)
+        if attention is not None and hasattr(attention, "batch_first"):
+            # nn.TransformerEncoder asks its first layer for this, whatever the layer does.
+            self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
+
+    def forward(self, first: torch.Tensor, *others: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401, ARG002
+        """The first input, whatever else is given, such as masks."""
+        return first.clone()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that can be skipped.
+
+    Attributes:
+        name: Name of the part in the model; the first of several.
+        module: The part itself.
+    """
+
+    name: str
+    module: nn.Module
+
+
+def dense(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose transformers never compute with nested tensors.
+
+    Nested tensors have no shape to compare, and `nn.TransformerEncoder` looks into its first layer
+    to see whether it can use them.
+    """
+    work = copy.deepcopy(model).eval()
+    _without_nested_tensors(work)
+    return work
+
+
+def find_parts(
+    model: nn.Module, example: Inputs, tick: Callable[[], None]
+) -> tuple[list[Part], dict[str, str]]:
+    """The parts that can be skipped one at a time, in the order of the model.
+
+    A part counts if it is in an `nn.Sequential` or `nn.ModuleList` (such as the layers of an
+    `nn.TransformerEncoder`), holds a weight of at least `LEAST` elements, and gives one tensor of
+    the shape and type of its first input, whenever it is called. Of parts within each other the
+    outermost counts, unless it is only a row of others: an `nn.Sequential` of blocks, or a whole
+    transformer.
+
+    Args:
+        model: The model, as `dense` gives it; it is as it was afterwards.
+        example: Example inputs.
+        tick: Called between steps.
+
+    Returns:
+        The parts, and why other parts that keep the shape cannot be skipped, by name.
+
+    Raises:
+        StageError: If the model does not run on the example.
+    """
+    try:
+        expected = _signature(run(model, example))
+        keeping = _shape_keeping(model, example)
+    except Exception as error:  # a user's forward pass may raise anything
+        raise StageError(f"the model does not run on its example: {brief(error)}") from error
+    found, left = [], {}
+    for part in _outermost(model, keeping, set()):
+        tick()
+        calls: list[object] = []
+        handle = part.module.register_forward_hook(lambda *call, calls=calls: calls.append(call[0]))
+        with skipped(model, part):
+            reason = why_not(model, example, expected)
+        handle.remove()
+        if reason is None and calls:
+            reason = "it is also called from where it is not registered, such as a plain list"
+        if reason is None:
+            found.append(part)
+        else:
+            left[part.name] = reason
+    return found, left
+
+
+def without(model: nn.Module, names: Collection[str], example: Inputs) -> nn.Module:
+    """A copy of the model that skips some parts.
+
+    Args:
+        model: The model.
+        names: Names of the parts.
+        example: Example inputs.
+
+    Raises:
+        StageError: If the model without them does not run, gives outputs of another shape, or has
+            no parameter left.
+    """
+    expected = _signature(run(dense(model), example))
+    result = copy.deepcopy(model)
+    for module in [result.get_submodule(name) for name in names]:
+        _put(result, module, Skip(module))
+    for stack in [m for m in result.modules() if isinstance(m, nn.TransformerEncoder)]:
+        if any(isinstance(layer, Skip) for layer in stack.layers):
+            _without_nested_tensors(stack)
+    reason = why_not(result, example, expected)
+    if reason is not None:
+        raise StageError(
+            f"the model cannot do without {', '.join(names)}: {reason}; remove a smaller share"
+        )
+    return result
+
+
+@contextmanager
+def skipped(model: nn.Module, part: Part) -> Iterator[None]:
+    """Skips a part of the model while inside."""
+    skip = Skip(part.module)
+    _put(model, part.module, skip)
+    try:
+        yield
+    finally:
+        _put(model, skip, part.module)
+
+
+def why_not(
+    model: nn.Module, example: Inputs, expected: list[tuple[torch.Size, torch.dtype]]
+) -> str | None:
+    """Why a model with skipped parts is no model any more, or `None` if it is."""
+    if not count_parameters(model):
+        return "no parameter would be left"
+    try:
+        found = _signature(run(model, example))
+    except Exception as error:  # noqa: BLE001 - a user's forward pass may raise anything
+        return f"it does not run: {brief(error)}"
+    if found != expected:
+        shapes = [[list(shape) for shape, _ in each] for each in (expected, found)]
+        return f"the outputs change from {shapes[0]} to {shapes[1]}"
+    return None
+
+
+def _signature(outputs: list[torch.Tensor]) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(output.shape, output.dtype) for output in outputs]
+
+
+def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Puts a module wherever another one is registered."""
+    for holder in list(model.modules()):
+        for name, child in list(holder._modules.items()):
+            if child is old:
+                setattr(holder, name, new)
+
+
+def _without_nested_tensors(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+
+
+def _shape_keeping(model: nn.Module, example: Inputs) -> set[nn.Module]:
+    """Modules that give one tensor like their first input in every call."""
+    verdicts: dict[nn.Module, bool] = {}
+
+    def judge(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        first = inputs[0] if inputs else None
+        keeps = (
+            isinstance(first, torch.Tensor)
+            and isinstance(output, torch.Tensor)
+            and output.shape == first.shape
+            and output.dtype == first.dtype
+        )
+        verdicts[module] = verdicts.get(module, True) and keeps
+
+    # A transformer's layers take no fused path, which calls no inner layer, while they have hooks.
+    handles = [module.register_forward_hook(judge) for module in model.modules()]
+    try:
+        run(model, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {module for module, keeps in verdicts.items() if keeps}
+
+
+def _outermost(
+    model: nn.Module, keeping: Collection[nn.Module], seen: set[nn.Module], prefix: str = ""
+) -> Iterator[Part]:
+    for name, child in model.named_children():
+        if child in seen:
+            continue
+        seen.add(child)
+        path = f"{prefix}{name}"
+        within = isinstance(model, _CONTAINERS) and child in keeping and not _row(child, keeping)
+        if within and _large(child):
+            yield Part(path, child)
+        else:
+            yield from _outermost(child, keeping, seen, f"{path}.")
+
+
+def _large(module: nn.Module) -> bool:
+    return any(p.ndim > 1 and p.numel() >= LEAST for p in module.parameters())
+
+
+def _row(module: nn.Module, keeping: Collection[nn.Module]) -> bool:
+    """Whether a module is only a row of blocks, each of which has layers and can be skipped."""
+    if isinstance(module, _STACKS):
+        return True
+    # A subclass with a forward pass of its own, such as one with a shortcut, is a block.
+    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    blocks = [child for child in module.children() if any(True for _ in child.children())]
+    return plain and any(block in keeping and _large(block) for block in blocks)
