@@ -94,6 +94,10 @@ CASES = [
     Case(OnnxInt8, "depthwise"),
     Case(OnnxInt8, "mlp"),
     Case(OnnxInt8, "transformer"),
+    *(
+        Case(OnnxInt8, model, {"equalize": True, "correct_bias": True})
+        for model in ("cnn", "depthwise", "mlp")
+    ),
 ]
 STAGES = {case.stage: case for case in CASES}.values()  # one case a stage
 
