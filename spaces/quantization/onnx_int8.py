@@ -55,9 +55,8 @@ class OnnxInt8Config(StageConfig):
             taken out of the biases; `None` for dynamic.
 
     Example:
-        >>> OnnxInt8Config(method="dynamic", per_channel=True)
-        OnnxInt8Config(method='dynamic', calibration=None, per_channel=True, equalize=False, \
-correct_bias=None)
+        >>> OnnxInt8Config(method="static", calibration="minmax", per_channel=True).correct_bias
+        False
     """
 
     method: Method

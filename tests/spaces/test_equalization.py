@@ -134,6 +134,14 @@ def test_a_channel_that_nothing_uses_stays() -> None:
     np.testing.assert_allclose(found["c"], [[4.0, 5.0, 0.0]], rtol=1e-6)
 
 
+def test_what_is_not_a_number_stays() -> None:
+    model = chain(np.array([[4.0], [np.nan]]), np.array([[1.0, 1.0]]), np.array([1.0, 1.0]))
+    assert equalize(model) == 1
+    found = weights(model)
+    np.testing.assert_allclose(found["a"], [[2.0], [np.nan]], rtol=1e-6)
+    np.testing.assert_allclose(found["c"], [[2.0, 1.0]], rtol=1e-6)
+
+
 def test_a_bias_never_becomes_more_than_twice_the_largest() -> None:
     """A nearly dead channel with a bias would else take the range of the activations."""
     model = chain(np.array([[1.0], [1e-4]]), np.array([[1.0, 1.0]]), np.array([0.3, 0.2]))
