@@ -141,7 +141,7 @@ def activation_ranges(
     if not tensors:
         return {}
     extremes: dict[str, list[Range]] = {name: [] for name in tensors}
-    run = _observer(model, tensors)
+    run = observer(model, tensors)
     for feeds in batches():
         for name, values in zip(tensors, run(feeds), strict=True):
             extremes[name].append((float(values.min(initial=0.0)), float(values.max(initial=0.0))))
@@ -155,7 +155,7 @@ def activation_ranges(
     if not wide:
         return ranges
     counts = {name: np.zeros(BINS, np.int64) for name in wide}
-    run = _observer(model, wide)
+    run = observer(model, wide)
     for feeds in batches():
         for name, values in zip(wide, run(feeds), strict=True):
             counts[name] += _histogram(values, maxima[name])
@@ -183,7 +183,7 @@ def _histogram(values: NDArray[np.float32], maximum: float) -> Counts:
     return counts
 
 
-def _observer(
+def observer(
     model: onnx.ModelProto, tensors: Sequence[str]
 ) -> Callable[[Feeds], list[NDArray[np.float32]]]:
     """A function that runs the model and returns the tensors."""

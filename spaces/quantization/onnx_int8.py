@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import onnx
 import optuna
-from onnxruntime.quantization import (
-    CalibrationMethod,
-    QDQQuantizer,
-    QuantType,
-    TensorData,
-    TensorsData,
-    quantize_dynamic,
-)
 from pydantic import model_validator
 from torch import nn
 
 from parefront.errors import SpaceError, StageError
-from parefront.spaces.quantization.calibration import (
-    Calibration,
-    activation_ranges,
-    calibration_feeds,
-)
+from parefront.spaces.quantization.calibration import Calibration
+from parefront.spaces.quantization.equalization import equalize
 from parefront.spaces.quantization.graph import (
     INTEGER_OPERATORS,
-    keep_outputs_float,
     nodes_on_integers,
     prepared,
-    quiet_quantiser,
-    refusals,
     tidy,
 )
+from parefront.spaces.quantization.quantisers import dynamic_int8, static_int8
 from parefront.spaces.ranges import Choice
 from parefront.spaces.stage import (
     Applied,
@@ -50,39 +34,11 @@ from parefront.spaces.stage import (
 
 Method = Literal["static", "dynamic"]
 
-STATIC_OPERATORS = (
-    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather"),
-    *("Add", "Mul", "Concat", "Relu", "LeakyRelu", "Clip", "Sigmoid"),
-    *("MaxPool", "AveragePool", "GlobalAveragePool", "Pad", "Resize"),
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Slice"),
-)
-"""What works on 8 bits after static quantisation.
-
-Softmax and normalisations stay in floating point: on a transformer their 8 bits made the error
-a fifth to two fifths larger, and nothing faster.
-"""
-
-DYNAMIC_WEIGHTS: Mapping[QuantType, tuple[str, ...]] = {
-    QuantType.QUInt8: ("Conv",),
-    QuantType.QInt8: ("MatMul", "Gather", "LSTM"),
-}
-"""Type of the weights for each operator after dynamic quantisation.
-
-ONNX Runtime's ConvInteger is four times slower with signed weights than with unsigned ones, and
-its MatMulInteger is half as fast with unsigned ones. A Gemm becomes a MatMul and an Add.
-"""
-
 WEIGHTED = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"),
     *INTEGER_OPERATORS,
 )
 """Operators that multiply weights."""
-
-LARGEST_ACTIVATION = 65504.0
-"""Beyond what half precision holds, values are masks such as -1e9, not activations.
-
-One of them in the range of a tensor would leave no step for all the others.
-"""
 
 
 class OnnxInt8Config(StageConfig):
@@ -94,15 +50,27 @@ class OnnxInt8Config(StageConfig):
             and LSTMs.
         calibration: How static quantisation chooses ranges; `None` for dynamic.
         per_channel: Whether each output channel of a weight has a scale of its own.
+        equalize: Whether channels of consecutive layers are rescaled to equal ranges before.
+        correct_bias: Whether the mean error of static quantisation on calibration examples is
+            taken out of the biases; `None` for dynamic.
 
     Example:
-        >>> OnnxInt8Config(method="static", calibration="minmax", per_channel=True)
-        OnnxInt8Config(method='static', calibration='minmax', per_channel=True)
+        >>> OnnxInt8Config(method="static", calibration="minmax", per_channel=True).correct_bias
+        False
     """
 
     method: Method
     calibration: Calibration | None = None
     per_channel: bool
+    equalize: bool = False
+    correct_bias: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _corrects_nothing_unless_told(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("method") == "static":
+            return {"correct_bias": False} | given
+        return given
 
     @model_validator(mode="after")
     def _calibrates_only_static(self) -> OnnxInt8Config:
@@ -111,6 +79,15 @@ class OnnxInt8Config(StageConfig):
         if self.method == "dynamic" and self.calibration is not None:
             raise ValueError(
                 f"expected no calibration for dynamic quantisation, got '{self.calibration}'"
+            )
+        if self.method == "static" and self.correct_bias is None:
+            raise ValueError(
+                "expected correct_bias true or false for static quantisation, got none"
+            )
+        if self.method == "dynamic" and self.correct_bias is not None:
+            raise ValueError(
+                f"expected no correct_bias for dynamic quantisation, got {self.correct_bias};"
+                " leave it out"
             )
         return self
 
@@ -122,6 +99,8 @@ class OnnxInt8Choices(StageChoices):
         method: Methods to choose from.
         calibration: Calibrations to choose from, drawn only for static quantisation.
         per_channel: Whether weights may have one scale, or one for each channel.
+        equalize: Whether channels may be rescaled to equal ranges before.
+        correct_bias: Whether biases may be corrected, drawn only for static quantisation.
     """
 
     method: Choice[Method] = Choice[Method](options=("static", "dynamic"))
@@ -129,6 +108,8 @@ class OnnxInt8Choices(StageChoices):
         options=("minmax", "entropy", "percentile")
     )
     per_channel: Choice[bool] = Choice[bool](options=(True, False))
+    equalize: Choice[bool] = Choice[bool](options=(False,))
+    correct_bias: Choice[bool] = Choice[bool](options=(False,))
 
 
 class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
@@ -139,7 +120,9 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
     point on x86. Dynamic quantisation is fast on transformers and slow on convolutions.
 
     `achieved` holds `quantized_nodes` and `float_nodes`: how many nodes of each operator work on
-    8 bits, and how many with weights, or products, do not.
+    8 bits, and how many with weights, or products, do not; with `equalize` also
+    `equalized_pairs`, between how many pairs of layers channels were rescaled, and with
+    `correct_bias` also `corrected_biases`, of how many layers the bias was corrected.
     """
 
     name: ClassVar[str] = "quantize"
@@ -188,6 +171,10 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
             if method == "static"
             else None,
             per_channel=choices.per_channel.suggest(trial, f"{self.name}.per_channel"),
+            equalize=choices.equalize.suggest(trial, f"{self.name}.equalize"),
+            correct_bias=choices.correct_bias.suggest(trial, f"{self.name}.correct_bias")
+            if method == "static"
+            else None,
         )
 
     def anchors(self) -> Sequence[OnnxInt8Config]:
@@ -198,6 +185,8 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
                 method=method,
                 calibration=choices.calibration.prefer("minmax") if method == "static" else None,
                 per_channel=choices.per_channel.prefer(True),
+                equalize=choices.equalize.prefer(False),
+                correct_bias=choices.correct_bias.prefer(False) if method == "static" else None,
             )
             for method in choices.method.options
         ]
@@ -213,10 +202,17 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
         """
         folded = prepared(model)
         context.tick()
+        done = {}
+        if config.equalize:
+            done["equalized_pairs"] = equalize(folded, context.tick)
         if config.calibration is None:
-            result = _dynamic(folded, config.per_channel)
+            result = dynamic_int8(folded, config.per_channel)
         else:
-            result = _static(folded, config.per_channel, config.calibration, context)
+            result, corrected = static_int8(
+                folded, config.per_channel, config.calibration, bool(config.correct_bias), context
+            )
+            if config.correct_bias:
+                done["corrected_biases"] = corrected
         tidy(result)
         on_integers = Counter(node.op_type for node in nodes_on_integers(result))
         present = Counter(node.op_type for node in result.graph.node)
@@ -229,76 +225,4 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
                 f"{config.method} quantisation found nothing to quantise among the operators"
                 f" {', '.join(sorted(present))}"
             )
-        return Applied(result, {"quantized_nodes": quantized, "float_nodes": left})
-
-
-def _static(
-    model: onnx.ModelProto, per_channel: bool, calibration: Calibration, context: StageContext
-) -> onnx.ModelProto:
-    ranges = activation_ranges(
-        model, _activations(model), lambda: calibration_feeds(model, context), calibration
-    )
-    masks = {
-        name for name, (low, high) in ranges.items() if not high - low <= 2 * LARGEST_ACTIVATION
-    }
-    data = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
-        for name, (low, high) in ranges.items()
-        if name not in masks
-    }
-    excluded = [
-        node.name for node in model.graph.node if masks.intersection((*node.input, *node.output))
-    ]
-    with refusals("quantise the exported model"), quiet_quantiser():
-        quantizer = QDQQuantizer(
-            model,
-            per_channel,
-            False,  # reduce_range
-            QuantType.QInt8,
-            QuantType.QUInt8,
-            TensorsData(CalibrationMethod.MinMax, data),
-            [],
-            excluded,
-            list(STATIC_OPERATORS),
-            {},
-        )
-        quantizer.quantize_model()
-        # The quantiser appends its nodes, while a file must list each after those it reads.
-        quantizer.model.topological_sort()
-        quantized: onnx.ModelProto = quantizer.model.model
-    keep_outputs_float(quantized)
-    return quantized
-
-
-def _dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
-    with tempfile.TemporaryDirectory(prefix="parefront-") as folder:
-        path = Path(folder, "model.onnx")
-        # A file, because the quantiser would change a model it is given in memory.
-        onnx.save(model, path)
-        for weight_type, operators in DYNAMIC_WEIGHTS.items():
-            with refusals("quantise the exported model"), quiet_quantiser():
-                quantize_dynamic(
-                    path,
-                    path,
-                    op_types_to_quantize=list(operators),
-                    per_channel=per_channel,
-                    weight_type=weight_type,
-                )
-        return onnx.load(path)
-
-
-def _activations(model: onnx.ModelProto) -> list[str]:
-    """The floating-point tensors, other than weights, that static quantisation may round."""
-    graph = model.graph
-    floats = {
-        entry.name
-        for entry in (*graph.input, *graph.output, *graph.value_info)
-        if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    } - {tensor.name for tensor in graph.initializer}
-    touched = (
-        name
-        for node in graph.node
-        if node.op_type in STATIC_OPERATORS
-        for name in (*node.input, *node.output)
-    )
-    return [name for name in dict.fromkeys(touched) if name in floats]
+        return Applied(result, {"quantized_nodes": quantized, "float_nodes": left} | done)

@@ -100,7 +100,11 @@ CASES = [
     Case(OnnxInt8, "resnet"),
     Case(OnnxInt8, "depthwise"),
     Case(OnnxInt8, "mlp"),
-    Case(OnnxInt8, "transformer"),
+    *(
+        Case(OnnxInt8, model, {"equalize": True, "correct_bias": True})
+        for model in ("cnn", "depthwise", "transformer")
+    ),
+    Case(OnnxInt8, "transformer", {"equalize": [False, True], "correct_bias": [False, True]}),
 ]
 STAGES = {case.stage: case for case in CASES}.values()  # one case a stage
 
