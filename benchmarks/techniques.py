@@ -45,9 +45,9 @@ def _packed(**stages: Mapping[str, Any]) -> Configs:
     return {**_trained(**stages), "pack": {}}
 
 
-def _int8(method: str, calibration: str | None, *, per_channel: bool) -> Configs:
-    config = {"method": method, "calibration": calibration, "per_channel": per_channel}
-    return {"quantize": config}
+def _int8(method: str, calibration: str | None, **config: bool) -> Configs:
+    options = {"equalize": False} | ({"correct_bias": False} if method == "static" else {})
+    return {"quantize": {"method": method, "calibration": calibration, **options, **config}}
 
 
 def _sparse(**config: object) -> Mapping[str, Any]:
@@ -55,12 +55,15 @@ def _sparse(**config: object) -> Mapping[str, Any]:
 
 
 def _levels(levels: str, bits: int | None, *, ends: bool) -> Configs:
-    return _packed(round={"levels": levels, "bits": bits, "ends": ends})
+    config = {"levels": levels, "bits": bits, "ends": ends}
+    return _packed(round=config | ({"allocation": "even"} if levels == "uniform" else {}))
 
 
 PRUNE = {"ratio": 0.5, "importance": "l2", "scope": "global", "multiple": 8}
 STATIC = _int8("static", "minmax", per_channel=True)["quantize"]
 TECHNIQUES: Mapping[str, Configs] = {
+    "half the layers, by loss": _trained(drop={"share": 0.5, "importance": "loss"}),
+    "half the layers, by similarity": _trained(drop={"share": 0.5, "importance": "similarity"}),
     "channels, l2": _trained(prune=PRUNE),
     "channels, l1": _trained(prune={**PRUNE, "importance": "l1"}),
     "channels, taylor": _trained(prune={**PRUNE, "importance": "taylor"}),
@@ -104,15 +107,22 @@ TECHNIQUES: Mapping[str, Configs] = {
     "int8 static, average": _int8("static", "average", per_channel=True),
     "int8 static, mse": _int8("static", "mse", per_channel=True),
     "int8 static, a scale a tensor": _int8("static", "minmax", per_channel=False),
+    "int8, a scale a tensor, equalised": _int8(
+        "static", "minmax", per_channel=False, equalize=True
+    ),
+    "int8, a scale a tensor, biases corrected": _int8(
+        "static", "minmax", per_channel=False, correct_bias=True
+    ),
     "int8 dynamic": _int8("dynamic", None, per_channel=True),
     "4 bits, computed in int8": {
-        **_trained(round={"levels": "uniform", "bits": 4, "ends": True}),
+        **_trained(round={"levels": "uniform", "bits": 4, "allocation": "even", "ends": True}),
         "quantize": STATIC,
         "pack": {},
     },
 }
 QUICK = ("low rank", "sparse 95 %", "clusters, 4 bits", "binary", "float16", "int8 dynamic")
 SPACE: Mapping[str, Any] = {
+    "drop": {},
     "prune": {
         "ratio": [0.1, 0.9],
         "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],
@@ -133,7 +143,11 @@ SPACE: Mapping[str, Any] = {
     "recover": {"epochs": [1, 10]},
     "half": {"format": ["float16", "bfloat16", "fixed16"]},
     "blocks": {},
-    "quantize": {"calibration": ["minmax", "average", "entropy", "percentile", "mse"]},
+    "quantize": {
+        "calibration": ["minmax", "average", "entropy", "percentile", "mse"],
+        "equalize": [False, True],
+        "correct_bias": [False, True],
+    },
 }
 
 
@@ -145,25 +159,36 @@ def measure(model: str, names: list[str], folder: Path) -> list[dict[str, Any]]:
         names: Techniques to try.
         folder: Where the study is kept.
     """
-    study = pf.Study(
-        JOBS[model](),
-        name=model,
-        trials=1 + len(names),
-        start=[TECHNIQUES[name] for name in names],
-        space=dict(SPACE),
-        target={"seconds": 2.0},
-        sampler="random",
-        siblings=False,
-        gate=False,
-        early_stop=False,
-        settle=0,
-        storage=f"sqlite:///{folder / model}.db",
-    ).optimize()
-    frame = study.frame()
+
+    def study(trials: int, start: list[Configs]) -> pf.Study:
+        return pf.Study(
+            JOBS[model](),
+            name=model,
+            trials=trials,
+            start=start,
+            space=dict(SPACE),
+            target={"seconds": 2.0},
+            sampler="random",
+            siblings=False,
+            gate=False,
+            early_stop=False,
+            settle=0,
+            storage=f"sqlite:///{folder / model}.db",
+        ).optimize()
+
+    rows: list[dict[str, Any]] = []
+    row: dict[str, Any]
+    left_out = study(1, []).summary().stages_left_out
+    for name in names:
+        for stage in left_out.keys() & TECHNIQUES[name].keys():
+            row = {"technique": name, "model": model, "reason": left_out[stage]}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    tried = [name for name in names if not left_out.keys() & TECHNIQUES[name].keys()]
+    frame = study(1 + len(tried), [TECHNIQUES[name] for name in tried]).frame()
     baseline = frame.iloc[0]
-    rows = []
-    for name, (_, trial) in zip(names, frame.iloc[1:].iterrows(), strict=True):
-        row: dict[str, Any] = {"technique": name, "model": model}
+    for name, (_, trial) in zip(tried, frame.iloc[1:].iterrows(), strict=True):
+        row = {"technique": name, "model": model}
         if trial["state"] == "complete":
             row |= {
                 "size_ratio": round(1 / trial["shrink"], 4),
