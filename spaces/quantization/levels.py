@@ -89,8 +89,13 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
     choices: RoundingChoices
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
-        """Whether the model has no layer that is large enough."""
-        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
+        """Whether the model has no layer that is large enough, or none but the ends."""
+        layers = {each.layer for each in weights_of(model)[0]}
+        if not layers:
+            return "no layer has a weight that is large enough"
+        if len(layers) < 3 and True not in self.choices.ends.options:
+            return "no layer with a weight that is large enough is neither the first nor the last"
+        return None
 
     def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
         """Weights that share values have few levels already."""
@@ -136,10 +141,13 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
         result = copy.deepcopy(model)
         layers, left = weights_of(result)
         if not config.ends:
+            ends = {each.layer for each in layers[:1] + layers[-1:]}
             left |= {
-                each.name: "it is the first or the last layer" for each in layers[:1] + layers[-1:]
+                each.name: "it is the first or the last layer"
+                for each in layers
+                if each.layer in ends
             }
-            layers = layers[1:-1]
+            layers = [each for each in layers if each.layer not in ends]
         if not layers:
             raise StageError(
                 "no layer has a weight that is large enough to round"

@@ -13,7 +13,7 @@ from torch import nn
 
 from parefront.errors import StageError
 from parefront.spaces.ranges import IntRange
-from parefront.spaces.ruled import Rule, held, weights_of, with_rule
+from parefront.spaces.ruled import Rule, weights_of, with_rule
 from parefront.spaces.sharing.kmeans import kmeans
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
 
@@ -125,5 +125,5 @@ class WeightClustering(Stage[ClusterConfig, nn.Module]):
             rule = Clusters(each.weight, 2**config.bits)
             values[each.name] = len(rule.centres)
             result = with_rule(result, each.name, rule)
-            held(each.layer).requires_grad_(False)
+            each.held.requires_grad_(False)
         return Applied(result, {"values": values, "left_alone": left})
