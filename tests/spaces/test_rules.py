@@ -228,7 +228,7 @@ class TestLayersOfSeveralWeights:
         torch.testing.assert_close(called(plain, kind), expected, rtol=0, atol=0)
         assert plain.state_dict().keys() == by_hand.state_dict().keys()
         # The layer's own weights are back in their places, and what is removed learns nothing.
-        called(ruled, kind).square().sum().backward()
+        called(ruled, kind).square().sum().backward()  # type: ignore[no-untyped-call]
         for each in weights_of(ruled)[0]:
             assert each.held.grad is not None
             assert (each.held.grad[each.weight == 0] == 0).all()
@@ -239,6 +239,7 @@ class TestLayersOfSeveralWeights:
             nn.LSTM(16, 24), "weight_ih_l0", Mask(torch.zeros(96, 16, dtype=torch.bool))
         )
         assert ruled.hidden_size == 24
+        assert isinstance(ruled, Ruled)
         assert torch.equal(ruled.weight_ih_l0, torch.zeros(96, 16))
         with pytest.raises(AttributeError, match="nothing"):
             _ = ruled.nothing
