@@ -219,7 +219,7 @@ def _few_tokens(count: int) -> Inputs:
 
 
 def _steps(count: int) -> Inputs:
-    return (torch.randn(count, 12, 8, generator=torch.Generator().manual_seed(0)),)
+    return (torch.randn(count, 6, 8, generator=torch.Generator().manual_seed(0)),)
 
 
 def _signals(count: int) -> Inputs:
