@@ -60,6 +60,21 @@ def shared_weights(model: nn.Module) -> dict[str, str]:
     }
 
 
+def other_matrices(model: nn.Module, types: tuple[type[nn.Module], ...]) -> dict[str, str]:
+    """Modules besides those of some types that hold matrices themselves, with the names of theirs.
+
+    Args:
+        model: The model.
+        types: Types that are left out, with all that derive from them.
+    """
+    return {
+        name: type(module).__name__
+        for name, module in model.named_modules()
+        if not isinstance(module, types)
+        and any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+    }
+
+
 def brief(error: BaseException) -> str:
     """An error in one line: its type and the first line of its message."""
     lines = str(error).strip().splitlines()

@@ -8,21 +8,20 @@ because such weights pack well; see `parefront.spaces.packing`.
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from parefront.spaces.inspection import shared_weights
-
 LAYERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
     nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding,
 )  # fmt: skip
 """Layers that hold one large `weight`."""
+OTHERS = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell, nn.MultiheadAttention)
+"""Layers that hold several weights under other names, and nothing else that is large."""
 LEAST = 256
 """Elements below which a weight is left alone: the file would not be smaller."""
 
@@ -36,93 +35,95 @@ class Rule(nn.Module):
 
 
 class Ruled(nn.Module):
-    """A layer with a rule for its weight.
+    """A layer with rules for weights of its own.
+
+    Whatever else is asked of it, such as its sizes or its bias, is the layer's.
 
     Args:
-        layer: The layer, which holds the weight as it is trained.
-        rule: The rule; it sees the weight as earlier rules made it.
+        layer: The layer, which holds the weights as they are trained.
     """
 
-    def __init__(self, layer: nn.Module, rule: Rule) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        self.rules = nn.ModuleList([rule])
+        self.rules = nn.ModuleDict()
         self.train(layer.training)
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """The weight after all rules; modules such as `nn.MultiheadAttention` ask for it."""
-        weight = held(self.layer)
-        for rule in self.rules:
-            weight = rule(weight)
+    def add(self, parameter: str, rule: Rule) -> None:
+        """Adds a rule for a weight; it sees the weight as earlier rules made it."""
+        before = self.rules[parameter].children() if parameter in self.rules else ()
+        self.rules[parameter] = nn.ModuleList([*before, rule.train(self.training)])
+
+    def made(self, parameter: str) -> torch.Tensor:
+        """A weight after all its rules, or as it is if it has none."""
+        weight: torch.Tensor = self.layer.get_parameter(parameter)
+        if parameter in self.rules:
+            for rule in self.rules[parameter].children():
+                weight = rule(weight)
         return weight
 
-    @property
-    def bias(self) -> nn.Parameter | None:
-        """The layer's own."""
-        bias: nn.Parameter | None = getattr(self.layer, "bias", None)
-        return bias
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the layer has
-        """What the layer has, such as its number of features."""
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as of any module
+        """A ruled weight, or else the layer's own; attention asks for those of its parts."""
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "layer":
+            if name.startswith("__"):  # how to copy or pickle the layer is not how to do it here
                 raise
-            return getattr(self.layer, name)
-
-    def forward(self, *inputs: torch.Tensor, **named: object) -> torch.Tensor:
-        """Runs the layer with the weight that the rules make."""
-        result: torch.Tensor = torch.func.functional_call(
-            self.layer, {"weight": self.weight}, inputs, named
+        return (
+            self.made(name) if name in self.rules else getattr(super().__getattr__("layer"), name)
         )
-        return result
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401 - as the layer's
+        """Runs the layer with the weights that the rules make."""
+        made = {parameter: self.made(parameter) for parameter in self.rules}
+        return torch.func.functional_call(self.layer, made, inputs, options)
 
 
 def baked(model: nn.Module) -> nn.Module:
-    """The model with ordinary layers: each holds what its rules make of its weight.
+    """The model with ordinary layers: each holds what its rules make of its weights.
 
     Returns:
         The model itself if nothing in it has a rule, else a copy.
     """
     if not any(isinstance(module, Ruled) for module in model.modules()):
         return model
-    result = copy.deepcopy(model)
-    return _baked(result) if isinstance(result, Ruled) else _bake_children(result)
+    return _baked(copy.deepcopy(model))
 
 
-def _bake_children(module: nn.Module) -> nn.Module:
-    for name, child in list(module.named_children()):
-        setattr(module, name, _baked(child) if isinstance(child, Ruled) else _bake_children(child))
-    return module
-
-
-def _baked(ruled: Ruled) -> nn.Module:
-    with torch.no_grad():
-        weight = ruled.weight.detach().clone()
-    ruled.layer.weight = nn.Parameter(weight, requires_grad=held(ruled.layer).requires_grad)
-    return ruled.layer
-
-
-def held(layer: nn.Module) -> nn.Parameter:
-    """The weight that a layer holds, before any rule."""
-    return _layer(layer).get_parameter("weight")
+def _baked(module: nn.Module) -> nn.Module:
+    layer = module
+    if isinstance(module, Ruled):
+        layer = module.layer
+        for parameter in module.rules:
+            with torch.no_grad():
+                made = module.made(parameter).detach().clone()
+            trained = layer.get_parameter(parameter).requires_grad
+            setattr(layer, parameter, nn.Parameter(made, requires_grad=trained))
+    for name, child in list(layer.named_children()):
+        setattr(layer, name, _baked(child))
+    return layer
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A layer whose weight a rule may be made for.
+    """A weight that a rule may be made for.
 
     Attributes:
-        name: Name of the layer in the model.
+        name: Name of its layer in the model, or its own where the layer holds several.
         layer: The layer itself.
-        weight: Its weight, as earlier rules make it.
+        parameter: Name of the weight in the layer.
+        weight: The weight, as earlier rules make it.
     """
 
     name: str
     layer: nn.Module
+    parameter: str
     weight: torch.Tensor
+
+    @property
+    def held(self) -> nn.Parameter:
+        """The weight that the layer holds, before any rule."""
+        return self.layer.get_parameter(self.parameter)
 
     @property
     def channels(self) -> int:
@@ -132,80 +133,92 @@ class Weights:
 
 
 def weights_of(model: nn.Module) -> tuple[list[Weights], dict[str, str]]:
-    """The layers that rules may be made for, in the order of the model.
+    """The weights that rules may be made for, in the order of the model.
 
     Returns:
-        The layers, and why each other part that holds weights is left alone.
+        The weights, and why each other part that holds weights is left alone.
     """
-    parts = [(name, module, _layer(module)) for name, module in _parts(model)]
-    times = Counter(id(layer) for _, _, layer in parts)
-    shared = shared_weights(model)
-    found, left = [], {}
-    for name, module, layer in parts:
-        large = [p for p in layer.parameters(recurse=False) if p.ndim > 1 and p.numel() >= LEAST]
-        if not large:
+    parts = list(_parts(model))
+    holders: dict[nn.Parameter, list[str]] = {}
+    for path, module in parts:
+        for each in _plain(module).parameters(recurse=False):
+            holders.setdefault(each, []).append(path or "the model")
+    found: list[Weights] = []
+    left: dict[str, str] = {}
+    for path, module in parts:
+        layer = _plain(module)
+        matrices = {n: p for n, p in layer.named_parameters(recurse=False) if p.ndim > 1}
+        if not isinstance(layer, LAYERS + OTHERS):
+            if any(weight.numel() >= LEAST for weight in matrices.values()):
+                left[path] = f"{type(layer).__name__} holds weights in a way of its own"
             continue
-        # Names of the layers within parts with rules are those of the layers.
-        other = shared.get(f"{name}.layer" if isinstance(module, Ruled) else name)
-        reason = _obstacle(layer, times[id(layer)], other)
-        if reason is not None:
-            left[name] = reason
-        else:
-            made = module.weight if isinstance(module, Ruled) else held(layer)
-            found.append(Weights(name, layer, made.detach()))
+        for parameter, weight in matrices.items():
+            if "weight" not in parameter:  # attention's biases of one more key and value
+                continue
+            name = path
+            if isinstance(layer, OTHERS):
+                name = f"{path}.{parameter}" if path else parameter
+            reason = _obstacle(layer, weight, holders[weight], path or "the model")
+            if reason is not None:
+                left[name] = reason
+            else:
+                made = module.made(parameter) if isinstance(module, Ruled) else weight
+                found.append(Weights(name, layer, parameter, made.detach()))
     return found, left
 
 
-def _obstacle(layer: nn.Module, times: int, other: str | None) -> str | None:
-    """Why a layer is left alone, or `None`."""
-    if not isinstance(layer, LAYERS):
-        return f"{type(layer).__name__} holds weights in a way of its own"
-    if "weight" not in layer._parameters:
+def _obstacle(
+    layer: nn.Module, weight: nn.Parameter, holders: Sequence[str], path: str
+) -> str | None:
+    """Why a weight is left alone, or `None`."""
+    others = [other for other in holders if other != path]
+    if others:
+        return f"its weight is also that of {others[0]}"
+    if isinstance(layer, LAYERS) and weight is not layer._parameters.get("weight"):
         return "its weight is computed from others"
-    if times > 1:
-        return f"it is used in {times} places"
-    if other is not None:
-        return f"its weight is also that of {other or 'the model'}"
+    if weight.numel() < LEAST:
+        return f"it has fewer than {LEAST} weights"
     if getattr(layer, "sparse", False):
         return "its gradients are sparse"
-    if not held(layer).isfinite().all():
+    if not weight.isfinite().all():
         return "its weight is not finite"
     return None
 
 
-def _layer(module: nn.Module) -> nn.Module:
-    layer: nn.Module = module.layer if isinstance(module, Ruled) else module
-    return layer
-
-
 def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """All modules by all their names, those with rules as one."""
+    """All modules by name, those with rules as one, under the names they had without."""
     yield prefix, model
-    if not isinstance(model, Ruled):
-        for name, child in model._modules.items():
-            if child is not None:
-                yield from _parts(child, f"{prefix}.{name}" if prefix else name)
+    for name, child in _plain(model)._modules.items():
+        if child is not None:  # one that has two names comes under both
+            yield from _parts(child, f"{prefix}.{name}" if prefix else name)
 
 
 def with_rule(model: nn.Module, name: str, rule: Rule) -> nn.Module:
-    """Gives a layer one more rule, in place.
+    """Gives a weight one more rule, in place.
 
     Args:
         model: The model.
-        name: Name of the layer; empty if the model is the layer.
+        name: Name of the weight, as `Weights.name`; empty if the model is the layer.
         rule: The rule.
 
     Returns:
         The model; another object only if it is itself the layer.
     """
-    parent, _, last = name.rpartition(".")
-    layer = model.get_submodule(name)
+    path, _, last = name.rpartition(".")
+    own = dict(_plain(model.get_submodule(path)).named_parameters(recurse=False))
+    path, parameter = (path, last) if last in own else (name, "weight")
+    layer = model.get_submodule(path)
     if isinstance(layer, Ruled):
-        layer.rules.append(rule)
+        layer.add(parameter, rule)
         return model
-    ruled = Ruled(layer, rule)
-    if not name:
+    ruled = Ruled(layer)
+    ruled.add(parameter, rule)
+    if not path:
         return ruled
-    holder: Any = model.get_submodule(parent)
-    setattr(holder, last, ruled)
+    parent, _, last = path.rpartition(".")
+    setattr(_plain(model.get_submodule(parent)), last, ruled)
     return model
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    return module.layer if isinstance(module, Ruled) else module

@@ -27,10 +27,14 @@ def export(module: nn.Module, context: StageContext) -> onnx.ModelProto:
             message="You are using the legacy TorchScript|The feature will be removed",
             category=DeprecationWarning,
         )
-        # torch's own attention checks shapes in Python, which is harmless.
+        # torch's own layers check shapes in Python, which is harmless.
         warnings.filterwarnings(
-            "ignore", "Converting a tensor to a Python boolean", module=r"torch\.nn\.functional"
+            "ignore",
+            "Converting a tensor to a Python boolean",
+            module=r"torch\.nn\.(functional|modules\.rnn)",
         )
+        # The batch is left open, and two sizes of it are compared.
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size other")
         torch.onnx.export(
             baked(module.eval()),
             context.example,

@@ -1,4 +1,4 @@
-"""Small untrained models of five kinds that every stage is tried on, with matching data."""
+"""Small untrained models of several kinds that every stage is tried on, with matching data."""
 
 from __future__ import annotations
 
@@ -104,6 +104,84 @@ class Transformer(nn.Module):
         return self.fc(self.encoder(self.embed(tokens)).mean(dim=1))  # type: ignore[no-any-return]
 
 
+class LSTM(nn.Module):
+    """Sequences to class logits through the last state of `nn.LSTM`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 16, batch_first=True)
+        self.fc = nn.Linear(16, 32)
+        self.out = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states, _ = self.lstm(x)
+        return self.out(F.relu(self.fc(states[:, -1])))  # type: ignore[no-any-return]
+
+
+class GRU(nn.Module):
+    """Sequences to class logits through both directions of two layers of `nn.GRU`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(8, 16, num_layers=2, bidirectional=True, batch_first=True)
+        self.fc = nn.Linear(32, 32)
+        self.out = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states, _ = self.gru(x)
+        return self.out(F.relu(self.fc(states.mean(dim=1))))  # type: ignore[no-any-return]
+
+
+class Conv1dNet(nn.Module):
+    """Sequences, channels first, to class logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv1d(8, 16, 5, padding=2),
+            nn.BatchNorm1d(16),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(16, 32, 3, padding=1),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+        )
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.features(x).mean(dim=2))  # type: ignore[no-any-return]
+
+
+class Embedded(nn.Module):
+    """Token ids to class logits through the mean of their embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(64, 32)
+        self.hidden = nn.Linear(32, 64)
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        mean = self.embed(tokens).mean(dim=1)
+        return self.out(F.relu(self.hidden(mean)))  # type: ignore[no-any-return]
+
+
+class TwoInputs(nn.Module):
+    """An image and a vector of the same example to class logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 32, 3, stride=2, padding=1)
+        self.vector = nn.Linear(64, 32)
+        self.hidden = nn.Linear(64, 32)
+        self.out = nn.Linear(32, 10)
+
+    def forward(self, image: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        seen = F.relu(self.conv(image)).mean(dim=(2, 3))
+        joined = torch.cat([seen, F.relu(self.vector(vector))], dim=1)
+        return self.out(F.relu(self.hidden(joined)))  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class Memory:
     """A batch source over tensors."""
@@ -124,24 +202,41 @@ class Memory:
             yield tuple(x[index] for x in self.inputs), self.targets[index]
 
 
-def _images(count: int) -> torch.Tensor:
-    return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+def _images(count: int) -> Inputs:
+    return (torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(0)),)
 
 
-def _vectors(count: int) -> torch.Tensor:
-    return torch.randn(count, 64, generator=torch.Generator().manual_seed(0))
+def _vectors(count: int) -> Inputs:
+    return (torch.randn(count, 64, generator=torch.Generator().manual_seed(0)),)
 
 
-def _tokens(count: int) -> torch.Tensor:
-    return torch.randint(0, 100, (count, 24), generator=torch.Generator().manual_seed(0))
+def _tokens(count: int) -> Inputs:
+    return (torch.randint(0, 100, (count, 24), generator=torch.Generator().manual_seed(0)),)
 
 
-MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]] = {
+def _few_tokens(count: int) -> Inputs:
+    return (torch.randint(0, 64, (count, 12), generator=torch.Generator().manual_seed(0)),)
+
+
+def _steps(count: int) -> Inputs:
+    return (torch.randn(count, 6, 8, generator=torch.Generator().manual_seed(0)),)
+
+
+def _signals(count: int) -> Inputs:
+    return (torch.randn(count, 8, 24, generator=torch.Generator().manual_seed(0)),)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Inputs]]] = {
     "cnn": (PlainCNN, _images),
     "resnet": (ResNet, _images),
     "depthwise": (DepthwiseCNN, _images),
     "mlp": (MLP, _vectors),
     "transformer": (Transformer, _tokens),
+    "lstm": (LSTM, _steps),
+    "gru": (GRU, _steps),
+    "conv1d": (Conv1dNet, _signals),
+    "embedding": (Embedded, _few_tokens),
+    "two_inputs": (TwoInputs, lambda count: (*_images(count), *_vectors(count))),
 }
 
 
@@ -153,15 +248,17 @@ def make(kind: str, *, examples: int = 64, seed: int = 0) -> tuple[nn.Module, St
         module = build().eval()
     inputs = data(examples)
     with torch.no_grad():
-        targets = module(inputs).argmax(dim=1)  # learnable by construction
-    source = Memory((inputs,), targets)
+        targets = module(*inputs).argmax(dim=1)  # learnable by construction
+    source = Memory(inputs, targets)
     context = StageContext(
-        example=(inputs[:2],),
+        example=tuple(x[:2] for x in inputs),
         train=source,
         calibration=source,
         loss=F.cross_entropy,
         teachers=(module,),
         seed=seed,
-        input_names=("input",),
+        input_names=("input",)
+        if len(inputs) == 1
+        else tuple(f"input{i}" for i in range(len(inputs))),
     )
     return module, context

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from parefront.errors import StageError
-from parefront.spaces.inspection import count_parameters
+from parefront.spaces.inspection import count_parameters, other_matrices
 from parefront.spaces.lowrank.layers import Dense, factorize, matrix_shape
 from parefront.spaces.lowrank.matrix import chosen_rank
 from parefront.spaces.lowrank.surgery import failure, replace, replaceable
@@ -34,6 +34,7 @@ KINDS: dict[Layers, tuple[type[Dense], ...]] = {
     "conv": (nn.Conv2d,),
     "all": (nn.Linear, nn.Conv2d),
 }
+_DENSE = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 class FactorizationConfig(StageConfig):
@@ -91,7 +92,8 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
 
     `achieved` holds `parameters_before` and `parameters_after`; `ranks`, the full and the kept
     rank of every layer that was replaced, or for Tucker-2 its channels of inputs and outputs and
-    then the ranks of both; and `left`, a reason for every other Conv and Linear layer.
+    then the ranks of both; `left`, a reason for every other Conv and Linear layer; and `others`,
+    one for every other part that holds matrices, such as a recurrent layer.
     """
 
     name: ClassVar[str] = "factorize"
@@ -191,6 +193,10 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
                 "parameters_after": count_parameters(factorized),
                 "ranks": ranks,
                 "left": left,
+                "others": {
+                    name: f"the weights of {kind} are not factorised"
+                    for name, kind in other_matrices(model, _DENSE).items()
+                },
             },
         )
 

@@ -25,15 +25,17 @@ class Scaled:
         """Stores floats that are exactly whole numbers times their channel's step."""
         if array.dtype != np.float32 or array.ndim < 2 or not np.isfinite(array).all():
             return None
-        found = [
-            packed for axis in (0, 1) if (packed := self._along(name, array, axis)) is not None
-        ]
+        ways: list[tuple[int, ...]] = [(0,), (1,)]
+        if array.ndim == 3 and len(array) == 2:
+            ways.append((0, 1))  # both directions of a recurrent layer
+        found = [packed for axes in ways if (packed := self._along(name, array, axes)) is not None]
         return min(found, key=lambda packed: packed.size, default=None)
 
-    def _along(self, name: str, array: Array, axis: int) -> Packed | None:
-        rows = np.moveaxis(array, axis, 0)
-        shape = [len(rows) if each == axis else 1 for each in range(array.ndim)]
-        rows = rows.reshape(len(rows), -1)
+    def _along(self, name: str, array: Array, axes: tuple[int, ...]) -> Packed | None:
+        first = tuple(range(len(axes)))
+        moved = np.moveaxis(array, axes, first)
+        shape = [size if axis in axes else 1 for axis, size in enumerate(array.shape)]
+        rows = moved.reshape(int(np.prod(shape)), -1)
         steps = np.empty(len(rows), dtype=np.float32)
         multiples = np.empty(rows.shape, dtype=np.int64)
         for index, row in enumerate(rows):
@@ -41,7 +43,7 @@ class Scaled:
             if found is None:
                 return None
             steps[index], multiples[index] = found
-        ordered = np.moveaxis(multiples.reshape(np.moveaxis(array, axis, 0).shape), 0, axis)
+        ordered = np.moveaxis(multiples.reshape(moved.shape), first, axes)
         levels, places = np.unique(ordered, return_inverse=True)
         if len(levels) > _MOST:
             return None

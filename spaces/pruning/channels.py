@@ -10,8 +10,8 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from parefront.errors import StageError
-from parefront.spaces.inspection import count_parameters
-from parefront.spaces.pruning.groups import ChannelGroup, find_groups, remove, widths
+from parefront.spaces.inspection import count_parameters, other_matrices
+from parefront.spaces.pruning.groups import LAYERS, ChannelGroup, find_groups, remove, widths
 from parefront.spaces.pruning.ranking import (
     Importance,
     Scope,
@@ -88,7 +88,8 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
 
     `achieved` holds `parameters_before` and `parameters_after`; `channels`, the output channels
     before and after of every prunable layer; `skipped`, the reason for every other Conv and
-    Linear layer; and `nothing_removed`, a reason, if the model is as it was.
+    Linear layer; `others`, one for every other part that holds matrices and was not narrowed with
+    them; and `nothing_removed`, a reason, if the model is as it was.
     """
 
     name: ClassVar[str] = "prune"
@@ -201,9 +202,18 @@ def _achieved(
         "parameters_after": count_parameters(pruned),
         "channels": {layer: [before[layer], after[layer]] for layer in prunable},
         "skipped": dict(skipped),
+        "others": {
+            name: f"{kind} is not narrowed"
+            for name, kind in other_matrices(model, LAYERS).items()
+            if _shapes(model.get_submodule(name)) == _shapes(pruned.get_submodule(name))
+        },
     }
     if before == after:
         achieved["nothing_removed"] = (
             "every width rounds to what it was" if prunable else "no layer can be narrowed"
         )
     return achieved
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}

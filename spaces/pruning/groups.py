@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -163,7 +165,7 @@ def _trace(model: nn.Module, example: Inputs) -> tuple[nn.Module, tp.DependencyG
             # Tracing follows autograd, so that frozen weights would hide their layers.
             if parameter.is_floating_point():
                 parameter.requires_grad_(True)
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), _quiet():
             graph = tp.DependencyGraph().build_dependency(
                 work, example, forward_fn=lambda module, inputs: module(*inputs), verbose=False
             )
@@ -177,7 +179,20 @@ def _group(
 ) -> tp.dependency.Group:
     """What goes with some output channels of a layer."""
     pruner = graph.get_pruner_of_module(root)
-    return graph.get_pruning_group(root, pruner.prune_out_channels, list(channels))
+    with _quiet():
+        return graph.get_pruning_group(root, pruner.prune_out_channels, list(channels))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that the many steps of a recurrent layer are not all followed.
+
+    A width that was not found out there is not believed: what does not stay in place when it is
+    permuted is not pruned.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Maximum recursive depth reached")
+        yield
 
 
 def _written(graph: tp.DependencyGraph, traced: tp.dependency.Group) -> list[nn.Module]:

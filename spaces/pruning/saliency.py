@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from parefront.spaces.ruled import Weights, held
+from parefront.spaces.ruled import Weights, weights_of
 from parefront.spaces.stage import StageContext
 
 Saliency = Literal["magnitude", "gradient", "random"]
@@ -35,8 +35,9 @@ def gradient(model: nn.Module, layers: Sequence[Weights], context: StageContext)
         context.tick()
         context.loss(probe(*inputs), targets).backward()  # type: ignore[no-untyped-call]
     scores = {}
+    probed = {each.name: each.held for each in weights_of(probe)[0]}
     for each in layers:
-        weight = held(probe.get_submodule(each.name))
+        weight = probed[each.name]
         slope = weight.grad if weight.grad is not None else torch.zeros_like(weight)
         scores[each.name] = (each.weight * slope).abs().detach()
     return scores

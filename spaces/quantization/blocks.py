@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -26,8 +27,12 @@ from parefront.spaces.stage import (
     TargetTraits,
 )
 
+with quiet_quantiser():  # the import would set up the logging of the whole program
+    pass
+
 _OPSET = 21
 """The first operator set whose DequantizeLinear has blocks and 4 bits."""
+_WEIGHTED = ("MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN")
 
 
 def _a_power(value: int) -> int:
@@ -68,8 +73,8 @@ class BlockQuantization(Stage[BlockConfig, onnx.ModelProto]):
 
     They are stored as 4-bit integers with DequantizeLinear, which ONNX Runtime computes with as
     they are (MatMulNBits). Convolutions, embeddings and recurrent layers stay as they are.
-    `achieved` holds `matrices`, how many were rounded, and `left`, how many other matrix products
-    there are.
+    `achieved` holds `matrices`, how many were rounded, and `left`, how many other nodes with
+    weights, or products, there are of each operator.
     """
 
     name: ClassVar[str] = "blocks"
@@ -150,14 +155,25 @@ class BlockQuantization(Stage[BlockConfig, onnx.ModelProto]):
         _once(result.graph)
         tidy(result)
         rounded = sum(node.op_type == "DequantizeLinear" for node in result.graph.node)
-        made = {n.output[0] for n in result.graph.node if n.op_type == "DequantizeLinear"}
-        others = [n for n in result.graph.node if n.op_type == "MatMul" and n.input[1] not in made]
         if not rounded:
             raise StageError(
                 "the exported model has no constant matrix to round, among the operators "
                 + ", ".join(sorted({node.op_type for node in result.graph.node}))
             )
-        return Applied(result, {"matrices": rounded, "left": len(others)})
+        return Applied(result, {"matrices": rounded, "left": _left(result.graph)})
+
+
+def _left(graph: onnx.GraphProto) -> dict[str, int]:
+    """Nodes that multiply, and tables that are read, without 4 bits, by operator."""
+    made = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    tables = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 1}
+    left = Counter(
+        node.op_type
+        for node in graph.node
+        if made.isdisjoint(node.input)
+        and (node.op_type in _WEIGHTED or (node.op_type == "Gather" and node.input[0] in tables))
+    )
+    return dict(sorted(left.items()))
 
 
 def _once(graph: onnx.GraphProto) -> None:

@@ -32,23 +32,26 @@ def refusals(what: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_quantiser() -> Iterator[None]:
-    """Drops what the quantiser writes to the root logger.
+    """Drops what the quantiser writes to the root logger, and to that of its 4 bits.
 
     It writes through `logging.warning`, which besides gives a program without handlers one that
-    prints to stderr from then on.
+    prints to stderr from then on; so does importing its 4 bits, which belongs in here, too.
     """
 
     def from_elsewhere(record: logging.LogRecord) -> bool:
         return not Path(record.pathname).is_relative_to(_QUANTISER)
 
     root, handler = logging.getLogger(), logging.NullHandler()
-    root.addFilter(from_elsewhere)
+    loggers = (root, logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer"))
+    for logger in loggers:
+        logger.addFilter(from_elsewhere)
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        root.removeFilter(from_elsewhere)
+        for logger in loggers:
+            logger.removeFilter(from_elsewhere)
 
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -53,8 +53,9 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
     """Rounds the weights of an exported model to 16 bits; what is computed has 32 as before.
 
     Computing in 16 bits is slower on most processors without units for it; the file is half as
-    large either way. `achieved` holds `tensors`, how many were rounded, and `largest_error`, the
-    largest change of a weight.
+    large either way. `achieved` holds `tensors`, how many were rounded; `small`, how many were left
+    alone because they have fewer than 256 elements; and `largest_error`, the largest change of a
+    weight.
     """
 
     name: ClassVar[str] = "half"
@@ -112,13 +113,14 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
         """
         result = onnx.ModelProto()
         result.CopyFrom(model)
-        tensors, largest, left = 0, 0.0, list[str]()
+        tensors, small, largest, left = 0, 0, 0.0, list[str]()
         for tensor in result.graph.initializer:
             context.tick()
             if tensor.data_type != onnx.TensorProto.FLOAT:
                 continue
             array = numpy_helper.to_array(tensor)
             if array.size < LEAST:
+                small += 1
                 continue
             rounded = _ROUND[config.format](array)
             finite = np.isfinite(array)
@@ -139,7 +141,9 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
                     else ""
                 )
             )
-        return Applied(result, {"tensors": tensors, "largest_error": largest, "left": left})
+        return Applied(
+            result, {"tensors": tensors, "small": small, "largest_error": largest, "left": left}
+        )
 
 
 def _float16(array: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:

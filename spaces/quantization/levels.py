@@ -15,7 +15,7 @@ from parefront.spaces.quantization.allocation import allocated, sensitivities
 from parefront.spaces.quantization.level_rule import Rounded
 from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, Levels, LevelSet
 from parefront.spaces.ranges import Choice, IntRange
-from parefront.spaces.ruled import Weights, held, weights_of, with_rule
+from parefront.spaces.ruled import Weights, weights_of, with_rule
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
 
 Allocation = Literal["even", "sensitivity"]
@@ -113,8 +113,13 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
     choices: RoundingChoices
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
-        """Whether the model has no layer that is large enough."""
-        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
+        """Whether the model has no layer that is large enough, or none but the ends."""
+        layers = {each.layer for each in weights_of(model)[0]}
+        if not layers:
+            return "no layer has a weight that is large enough"
+        if len(layers) < 3 and True not in self.choices.ends.options:
+            return "no layer with a weight that is large enough is neither the first nor the last"
+        return None
 
     def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
         """Weights that share values have few levels already."""
@@ -168,12 +173,17 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
         """
         result = copy.deepcopy(model)
         layers, left = weights_of(result)
+        ends = {each.layer for each in layers[:1] + layers[-1:]}
+        inner = [each for each in layers if each.layer not in ends]
+        if not config.ends and inner:
+            left |= {
+                each.name: "it is the first or the last layer"
+                for each in layers
+                if each.layer in ends
+            }
+            layers = inner
         if not layers:
             raise StageError("no layer has a weight that is large enough to round")
-        if not config.ends and len(layers) > 2:
-            ends = (layers[0], layers[-1])
-            left |= {each.name: "it is the first or the last layer" for each in ends}
-            layers = layers[1:-1]
         levels = LEVEL_SETS[config.levels]
         bits = {each.name: config.bits or 1 for each in layers}
         achieved: dict[str, Any] = {"left_alone": left}
@@ -201,5 +211,5 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
 def _rounded(each: Weights, levels: Levels) -> Rounded:
     """The rule for a layer; its step learns if its weight does."""
     rule = Rounded(each.weight, levels, each.channels)
-    rule.requires_grad_(held(each.layer).requires_grad)
+    rule.requires_grad_(each.held.requires_grad)
     return rule

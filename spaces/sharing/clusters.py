@@ -13,7 +13,7 @@ from torch import nn
 
 from parefront.errors import StageError
 from parefront.spaces.ranges import IntRange
-from parefront.spaces.ruled import Rule, held, weights_of, with_rule
+from parefront.spaces.ruled import Rule, weights_of, with_rule
 from parefront.spaces.sharing.kmeans import kmeans
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
 
@@ -126,7 +126,7 @@ class WeightClustering(Stage[ClusterConfig, nn.Module]):
             context.tick()
             rule = Clusters(each.weight, 2**config.bits)
             values[each.name] = len(rule.centres)
-            rule.requires_grad_(held(each.layer).requires_grad)
+            rule.requires_grad_(each.held.requires_grad)
             result = with_rule(result, each.name, rule)
-            held(each.layer).requires_grad_(False)  # the shared values stand for it
+            each.held.requires_grad_(False)  # the shared values stand for it
         return Applied(result, {"values": values, "left_alone": left})

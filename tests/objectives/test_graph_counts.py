@@ -48,8 +48,8 @@ def zoo(kind: str) -> tuple[nn.Module, StageContext]:
 
 def folded_parameters(module: nn.Module) -> int:
     """Torch's count after batch normalisation has become the bias of the convolution before it."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)]
     new = sum(conv.out_channels for conv in convolutions if conv.bias is None)
     return torch_parameters(module) - sum(torch_parameters(norm) for norm in norms) + new
 
@@ -76,17 +76,23 @@ def counts(path: Path, shape: Sequence[int], name: str = "input") -> tuple[int, 
 
 
 def exported(module: nn.Module, context: StageContext, path: Path, how: Any = trace) -> Path:
-    path.write_bytes(how(module, context.example, ["input"], ["output"], True))
+    path.write_bytes(how(module, context.example, context.input_names, ["output"], True))
     return path
 
 
 @pytest.mark.parametrize("how", [trace, export_program])
-@pytest.mark.parametrize("kind", MODELS)
+# Torch does not count what recurrent layers multiply.
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if kind not in ("lstm", "gru")])
 def test_counts_are_those_of_torch(kind: str, how: Any, tmp_path: Path) -> None:
     module, context = zoo(kind)
     path = exported(module, context, tmp_path / "m.onnx", how)
-    shape = context.example[0].shape
-    assert counts(path, shape) == (folded_parameters(module), torch_macs(module, context.example))
+    graph = read_graph(path)
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in zip(context.input_names, context.example, strict=True)
+    }
+    assert count_parameters(graph) == folded_parameters(module)
+    assert count_macs(graph, shapes) == torch_macs(module, context.example)
 
 
 @pytest.mark.parametrize("method", ["static", "dynamic"])

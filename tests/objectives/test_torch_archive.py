@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from parefront.errors import BuildError, MeasurementError
 from parefront.objectives.targets.quiet import quiet
 from parefront.objectives.targets.torch_eager import TorchRuntime
+from parefront.spaces.stage import Inputs
 from tests.zoo import MODELS, make
 
 Members = dict[str, bytes]
@@ -220,17 +221,19 @@ def test_ordinary_models_are_not_refused(kind: str, tmp_path: Path) -> None:
     if kind == "mixed":
         generator = torch.Generator().manual_seed(0)
         module: nn.Module = Mixed().eval()
-        x = torch.randn(3, 4, 8, generator=generator)
+        example: Inputs = (torch.randn(3, 4, 8, generator=generator),)
     else:
         module, context = make(kind)
-        (x,) = context.example
-    TorchRuntime().build(module, (x,), ["x"], tmp_path / "m.ep")
+        example = context.example
+    names = [f"x{index}" for index in range(len(example))]
+    TorchRuntime().build(module, example, names, tmp_path / "m.ep")
     session = TorchRuntime().open(tmp_path / "m.ep", threads=1)
-    assert session.batch is None
+    # That two inputs have one batch, torch would write into the file as code, which is refused.
+    assert session.batch == (None if len(example) == 1 else len(example[0]))
     with torch.no_grad():
-        expected = module(x)
+        expected = module(*example)
     for got, want in zip(
-        session.run({"x": x.numpy()}),
+        session.run({name: x.numpy() for name, x in zip(names, example, strict=True)}),
         (expected,) if isinstance(expected, torch.Tensor) else expected,
         strict=True,
     ):

@@ -184,6 +184,16 @@ def test_levels_of_each_channel_take_their_bits(name: LevelSet) -> None:
     assert stored <= packed.size <= stored + 700
 
 
+def test_both_directions_of_a_recurrent_layer_have_steps_of_their_own() -> None:
+    levels = np.array([-1, 0, 1], dtype=np.float32)
+    steps = np.exp(RANDOM.normal(size=(2, 128, 1))).astype(np.float32)
+    array = levels[RANDOM.integers(3, size=(2, 128, 64))] * steps
+    packed = smallest("w", array)
+    assert packed.coding == "steps of each channel"
+    assert packed.size <= array.size / 5 + steps.nbytes + 700
+    assert_comes_back(packed, array)
+
+
 def test_nine_tenths_of_zeros_cost_next_to_nothing() -> None:
     array = np.where(RANDOM.random((512, 512)) < 0.9, 0, RANDOM.normal(size=(512, 512)))
     halves = array.astype(np.float16).astype(np.float32)

@@ -27,7 +27,7 @@ from parefront.spaces.quantization.onnx_int8 import OnnxInt8
 from parefront.spaces.sharing.clusters import WeightClustering
 from parefront.spaces.stage import Form, Stage, StageConfig, StageContext, TargetTraits
 from tests.exporting import assert_ships, export, run
-from tests.zoo import make
+from tests.zoo import MODELS, make
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ CASES = [
             ("depthwise", "taylor"),
             ("mlp", "l2"),
             ("transformer", "taylor"),
+            ("lstm", "l1"),
+            ("gru", "taylor"),
+            ("conv1d", "bn_scale"),
+            ("embedding", "taylor"),
+            ("two_inputs", "taylor"),
         )
     ),
     Case(Factorization, "cnn", {"convolution": ["spatial", "tucker"]}),
@@ -73,6 +78,10 @@ CASES = [
     Case(Factorization, "depthwise"),
     Case(Factorization, "mlp"),
     Case(Factorization, "transformer"),
+    Case(Factorization, "lstm"),
+    Case(Factorization, "gru"),
+    Case(Factorization, "embedding"),
+    Case(Factorization, "two_inputs"),
     *(
         Case(stage, model, choices)
         for stage, choices in (
@@ -85,21 +94,24 @@ CASES = [
             (HalfWeights, {"format": ["float16", "bfloat16", "fixed16"]}),
             (Packing, {}),
         )
-        for model in ("cnn", "resnet", "depthwise", "mlp", "transformer")
+        for model in MODELS
     ),
     Case(RecoveryTraining, "cnn", {"epochs": 2, "soft_loss": "mse", "features": "attention"}),
     Case(RecoveryTraining, "resnet", {"epochs": 2, "features": "hint", "average": 0.9}),
     Case(RecoveryTraining, "depthwise", {"epochs": 2}),
     Case(RecoveryTraining, "mlp", {"epochs": 2, "features": "relational", "smoothing": 0.1}),
     Case(RecoveryTraining, "transformer", {"epochs": 2}),
+    Case(RecoveryTraining, "lstm", {"epochs": 1, "features": "hint"}),
+    Case(RecoveryTraining, "gru", {"epochs": 1, "features": "relational"}),
+    Case(RecoveryTraining, "conv1d", {"epochs": 1, "features": "attention"}),
+    Case(RecoveryTraining, "embedding", {"epochs": 1, "features": "relational"}),
+    Case(RecoveryTraining, "two_inputs", {"epochs": 1, "features": "hint"}),
     *(
         Case(BlockQuantization, model, {"size": [16, 32], "symmetric": [True, False]})
-        for model in ("cnn", "mlp", "transformer")
+        for model in MODELS
+        if model not in ("resnet", "depthwise")
     ),
-    Case(OnnxInt8, "cnn"),
-    Case(OnnxInt8, "resnet"),
-    Case(OnnxInt8, "depthwise"),
-    Case(OnnxInt8, "mlp"),
+    *(Case(OnnxInt8, model) for model in MODELS),
     *(
         Case(OnnxInt8, model, {"equalize": True, "correct_bias": True})
         for model in ("cnn", "depthwise", "transformer")

@@ -80,7 +80,8 @@ def test_what_is_recorded_is_what_is_there(kind: str, ratio: float, multiple: in
     model, context = make(kind)
     applied = stage().apply(model, config(ratio, multiple=multiple), context)
     achieved, result = applied.achieved, applied.model
-    dense = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d
+    dense = {n for n, m in model.named_modules() if isinstance(m, kinds)}
     assert achieved["ranks"].keys() | achieved["left"].keys() == dense
     assert achieved["ranks"].keys().isdisjoint(achieved["left"])
     saved = 0
@@ -94,7 +95,7 @@ def test_what_is_recorded_is_what_is_there(kind: str, ratio: float, multiple: in
         assert parts.get_parameter("1.weight").shape[1] == rank
         assert rank * (rows + columns) < rows * columns
         saved += rows * columns - rank * (rows + columns)
-    assert saved > 0
+    assert (saved > 0) == (kind != "conv1d" or multiple == 1)
     assert achieved["parameters_before"] == sum(p.numel() for p in model.parameters())
     assert achieved["parameters_after"] == sum(p.numel() for p in result.parameters())
     assert achieved["parameters_before"] - achieved["parameters_after"] == saved
