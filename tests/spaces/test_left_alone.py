@@ -132,7 +132,7 @@ def test_half_says_how_many_were_too_small() -> None:
 
 def test_rules_take_recurrent_layers_and_say_what_is_small() -> None:
     result = achieved(WeightPruning, "gru")
-    assert len(result["levels"]) == 8 + 2
+    assert len(result["layers"]) == 8 + 2
     assert result["left_alone"] == {}
 
 
