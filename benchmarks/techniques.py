@@ -51,7 +51,8 @@ def _int8(method: str, calibration: str | None, **config: bool) -> Configs:
 
 
 def _sparse(**config: object) -> Mapping[str, Any]:
-    return {"pattern": "free", "scope": "global", "saliency": "magnitude", **config}
+    plain = {"pattern": "free", "scope": "global", "saliency": "magnitude", **config}
+    return {"schedule": "once", **plain} if plain["saliency"] == "magnitude" else plain
 
 
 def _levels(levels: str, bits: int | None, *, ends: bool) -> Configs:
@@ -74,6 +75,7 @@ TECHNIQUES: Mapping[str, Configs] = {
     "low rank, Tucker-2": _trained(factorize={"ratio": 0.5, "convolution": "tucker"}),
     "sparse 80 %": _packed(sparsify=_sparse(sparsity=0.8)),
     "sparse 95 %": _packed(sparsify=_sparse(sparsity=0.95)),
+    "sparse 95 %, step by step": _packed(sparsify=_sparse(sparsity=0.95, schedule="cubic")),
     "sparse 95 %, gradient": _packed(sparsify=_sparse(sparsity=0.95, saliency="gradient")),
     "sparse 95 %, random": _packed(sparsify=_sparse(sparsity=0.95, saliency="random")),
     "sparse 2:4": _packed(sparsify={"pattern": "2:4", "saliency": "magnitude"}),
@@ -83,7 +85,7 @@ TECHNIQUES: Mapping[str, Configs] = {
         sparsify=_sparse(sparsity=0.9), cluster={"bits": 4}
     ),
     "sparse 95 % and clusters, 4 bits": _packed(
-        sparsify=_sparse(sparsity=0.95), cluster={"bits": 4}
+        sparsify=_sparse(sparsity=0.95, schedule="cubic"), cluster={"bits": 4}
     ),
     "uniform, 4 bits": _levels("uniform", 4, ends=True),
     "uniform, 3 bits": _levels("uniform", 3, ends=True),
@@ -133,6 +135,7 @@ SPACE: Mapping[str, Any] = {
         "pattern": ["free", "2:4"],
         "sparsity": [0.5, 0.99],
         "saliency": ["magnitude", "gradient", "random"],
+        "schedule": ["once", "cubic"],
     },
     "cluster": {"bits": [1, 8]},
     "round": {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,15 @@ WARM_UP = 0.1
 
 MAX_GRADIENT_NORM = 1.0
 """Gradients are scaled down to this Euclidean norm, over all parameters together."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A part of a module that changes with its training, such as a mask that closes."""
+
+    def advance(self, share: float) -> None:
+        """Told before each step how much of the training is done, and 1 at its end."""
+        ...
 
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -132,6 +141,7 @@ def train(
     due = _steps_of(rungs, steps)
     trained = [*parameters, *beside]
     updates = _OPTIMIZERS[optimizer](trained, learning_rate)
+    paced = [part for part in module.modules() if isinstance(part, Paced)]
     averaged = None if average is None else RunningAverage(parameters, average)
     orders = np.random.SeedSequence(seed).generate_state(epochs).tolist()
     step, mean = 0, math.nan
@@ -143,6 +153,8 @@ def train(
             for epoch, order in enumerate(orders, start=1):
                 total = 0.0
                 for inputs, targets in islice(data.batches(batch_size, seed=order), in_epoch):
+                    for part in paced:
+                        part.advance(step / steps)
                     rate = rate_at(step, steps, learning_rate)
                     step += 1
                     updates.param_groups[0]["lr"] = rate
@@ -165,6 +177,8 @@ def train(
                         with averaged.taken() if averaged else nullcontext(), _looked_at(module):
                             report(due[step], module)
                 mean = total / in_epoch
+            for part in paced:
+                part.advance(1.0)
             if averaged is not None:
                 averaged.take()
         finally:

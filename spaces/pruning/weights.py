@@ -12,9 +12,11 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from parefront.errors import StageError
+from parefront.spaces.pruning.gradual import GradualMask, Schedule
+from parefront.spaces.pruning.mask import Mask
 from parefront.spaces.pruning.saliency import SALIENCIES, Saliency
 from parefront.spaces.ranges import Choice, FloatRange
-from parefront.spaces.ruled import Rule, Weights, weights_of, with_rule
+from parefront.spaces.ruled import Weights, weights_of, with_rule
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
 
 Pattern = Literal["free", "2:4", "4:8"]
@@ -29,20 +31,37 @@ class WeightPruningConfig(StageConfig):
         sparsity: Share of the weights that become zero, in (0, 1); `None` with a pattern.
         scope: Whether weights are compared over all layers or within each; `None` with a pattern.
         saliency: What makes a weight important.
+        schedule: `"once"`, or how sparsity rises during recovery training, by magnitude; `None`
+            with a pattern.
     """
 
     pattern: Pattern
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     scope: Scope | None = None
     saliency: Saliency
+    schedule: Schedule | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _once_by_default(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("sparsity") is not None:
+            return {"schedule": "once"} | given
+        return given
 
     @model_validator(mode="after")
     def _free_has_a_share(self) -> WeightPruningConfig:
         free = self.pattern == "free"
-        if free != (self.sparsity is not None) or free != (self.scope is not None):
+        given = (self.sparsity, self.scope, self.schedule)
+        if any((each is not None) != free for each in given):
             raise ValueError(
-                "expected a sparsity and a scope for the pattern 'free' and none for others, got "
-                f"{self.sparsity} and {self.scope} for '{self.pattern}'"
+                "expected a sparsity, a scope and a schedule for the pattern 'free' and none for "
+                f"others, got {self.sparsity}, {self.scope} and {self.schedule} for "
+                f"'{self.pattern}'"
+            )
+        if self.schedule in ("linear", "cubic") and self.saliency != "magnitude":
+            raise ValueError(
+                f"expected the saliency 'magnitude' for the schedule '{self.schedule}', got "
+                f"'{self.saliency}'"
             )
         return self
 
@@ -56,12 +75,14 @@ class WeightPruningChoices(StageChoices):
             pattern.
         scope: Scopes to choose from; drawn only without a pattern.
         saliency: Saliencies to choose from.
+        schedule: Schedules to choose from; drawn only for the saliency `"magnitude"`.
     """
 
     pattern: Choice[Pattern] = Choice[Pattern](options=("free",))
     sparsity: FloatRange = FloatRange(low=0.5, high=0.95)
     scope: Choice[Scope] = Choice[Scope](options=("global", "layer"))
     saliency: Choice[Saliency] = Choice[Saliency](options=("magnitude",))
+    schedule: Choice[Schedule] = Choice[Schedule](options=("once", "cubic"))
 
     @field_validator("sparsity")
     @classmethod
@@ -69,23 +90,6 @@ class WeightPruningChoices(StageChoices):
         if value.low <= 0 or value.high >= 1:
             raise ValueError(f"expected shares within (0, 1), got [{value.low}, {value.high}]")
         return value
-
-
-class Mask(Rule):
-    """Zero where a weight was pruned.
-
-    Args:
-        keep: Flags of the weight's shape, true where it stays.
-    """
-
-    def __init__(self, keep: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("keep", keep)
-        self.keep: torch.Tensor
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """The weight, and zero where it was pruned."""
-        return torch.where(self.keep, weight, torch.zeros_like(weight))
 
 
 class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
@@ -113,26 +117,36 @@ class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
         trial: optuna.trial.BaseTrial,
         earlier: Mapping[str, StageConfig],  # noqa: ARG002
     ) -> WeightPruningConfig:
-        """Draws a config; a sparsity and a scope only without a pattern."""
+        """Draws a config; a sparsity, a scope and a schedule only without a pattern."""
         choices = self.choices
         pattern = choices.pattern.suggest(trial, f"{self.name}.pattern")
         free = pattern == "free"
+        saliency = choices.saliency.suggest(trial, f"{self.name}.saliency")
+        paced = free and saliency == "magnitude"
         return WeightPruningConfig(
             pattern=pattern,
             sparsity=choices.sparsity.suggest(trial, f"{self.name}.sparsity") if free else None,
             scope=choices.scope.suggest(trial, f"{self.name}.scope") if free else None,
-            saliency=choices.saliency.suggest(trial, f"{self.name}.saliency"),
+            saliency=saliency,
+            schedule=choices.schedule.suggest(trial, f"{self.name}.schedule")
+            if paced
+            else ("once" if free else None),
         )
 
     def anchors(self) -> Sequence[WeightPruningConfig]:
-        """Each pattern; without one, four fifths of the weights."""
+        """Each pattern; without one, four fifths of the weights, step by step."""
         choices = self.choices
+        saliency = choices.saliency.prefer("magnitude")
+        paced = saliency == "magnitude"
         return [
             WeightPruningConfig(
                 pattern=pattern,
                 sparsity=choices.sparsity.clip(0.8) if pattern == "free" else None,
                 scope=choices.scope.prefer("global") if pattern == "free" else None,
-                saliency=choices.saliency.prefer("magnitude"),
+                saliency=saliency,
+                schedule=(choices.schedule.prefer("cubic") if paced else "once")
+                if pattern == "free"
+                else None,
             )
             for pattern in choices.pattern.options
         ]
@@ -161,7 +175,12 @@ class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
                 keep |= _free({name: score}, config.sparsity)
         for each in layers:
             context.tick()
-            result = with_rule(result, each.name, Mask(keep[each.name]))
+            flags = keep[each.name]
+            if config.schedule in ("linear", "cubic"):
+                rule: Mask = GradualMask(flags, config.schedule)
+            else:
+                rule = Mask(flags)
+            result = with_rule(result, each.name, rule)
         total = sum(flags.numel() for flags in keep.values())
         zeros = {name: int((~flags).sum()) for name, flags in keep.items()}
         return Applied(

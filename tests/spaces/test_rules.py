@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from torch import nn
 from parefront.errors import StageError
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
 from parefront.spaces.packing.stage import Packing, PackingChoices, PackingConfig
+from parefront.spaces.pruning.gradual import GradualMask
+from parefront.spaces.pruning.mask import Mask
 from parefront.spaces.pruning.weights import (
-    Mask,
     WeightPruning,
     WeightPruningChoices,
     WeightPruningConfig,
@@ -406,6 +408,45 @@ class TestMask:
         pruned = weight(result.get_submodule(first.name)) == 0
         assert pruned[:, :4].float().mean() > 0.95
 
+    @pytest.mark.parametrize("schedule", ["linear", "cubic"])
+    def test_a_mask_closes_with_the_training(self, schedule: Any) -> None:
+        keep = torch.arange(100) < 20
+        held = torch.randn(100)
+        mask = GradualMask(keep, schedule)
+        assert torch.equal(mask(held) != 0, keep)  # as it is looked at before training
+        zeros = []
+        for step in range(11):
+            mask.advance(step / 10)
+            made = mask(held)
+            zeros.append(int((made == 0).sum()))
+            assert made[made != 0].abs().min() >= held[made == 0].abs().max() if step else True
+        risen = [min(step / 10 / 0.7, 1.0) for step in range(11)]
+        by_hand = risen if schedule == "linear" else [1 - (1 - t) ** 3 for t in risen]
+        assert zeros == [round(80 * t) for t in by_hand]
+        assert zeros[0] == 0
+        assert zeros[7:] == [80] * 4
+
+    def test_a_model_that_was_pruned_step_by_step_is_as_sparse(self) -> None:
+        model, context = make("cnn")
+        stage = WeightPruning(WeightPruningChoices(), TRAITS)
+        sizes = {}
+        for schedule in ("once", "cubic"):
+            config = WeightPruningConfig.model_validate(
+                {"pattern": "free", "sparsity": 0.9, "scope": "global", "saliency": "magnitude"}
+                | {"schedule": schedule}
+            )
+            pruned = stage.apply(model, config, context).model
+            recovery = RecoveryConfig(epochs=2, learning_rate=0.01, batch_size=16)
+            recover = RecoveryTraining(RecoveryTraining.choices_type(), TRAITS)
+            trained = recover.apply(pruned, recovery, context).model
+            again = pickle.loads(pickle.dumps(trained))  # noqa: S301 - our own
+            sizes[schedule] = [
+                [int((each.weight == 0).sum()) for each in weights_of(baked(of))[0]]
+                for of in (pruned, trained, again)
+            ]
+        assert sizes["once"] == sizes["cubic"]
+        assert sizes["cubic"][0] == sizes["cubic"][1] == sizes["cubic"][2]
+
     def test_training_leaves_zeros_at_zero(self) -> None:
         model, context = make("cnn")
         config = WeightPruningConfig(
@@ -429,6 +470,7 @@ class TestMask:
         ("changes", "message"),
         [
             ({"pattern": "2:4"}, "none for others"),
+            ({"schedule": "cubic", "saliency": "random"}, "expected the saliency 'magnitude'"),
             ({"sparsity": None}, "expected a sparsity"),
             ({"sparsity": 1.0}, "less than 1"),
         ],
