@@ -72,6 +72,7 @@ TECHNIQUES: Mapping[str, Configs] = {
     "channels, geometric median": _trained(prune={**PRUNE, "importance": "median"}),
     "channels, random": _trained(prune={**PRUNE, "importance": "random"}),
     "low rank": _trained(factorize={"ratio": 0.5, "convolution": "spatial"}),
+    "low rank, separable": _trained(factorize={"ratio": 0.5, "convolution": "separable"}),
     "low rank, Tucker-2": _trained(factorize={"ratio": 0.5, "convolution": "tucker"}),
     "sparse 80 %": _packed(sparsify=_sparse(sparsity=0.8)),
     "sparse 95 %": _packed(sparsify=_sparse(sparsity=0.95)),
@@ -130,7 +131,7 @@ SPACE: Mapping[str, Any] = {
         "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],
         "multiple": 8,
     },
-    "factorize": {"convolution": ["spatial", "tucker"]},
+    "factorize": {"convolution": ["spatial", "tucker", "separable"]},
     "sparsify": {
         "pattern": ["free", "2:4"],
         "sparsity": [0.5, 0.99],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import optuna
@@ -13,6 +14,7 @@ from parefront.errors import StageError
 from parefront.spaces.inspection import count_parameters, other_matrices
 from parefront.spaces.lowrank.layers import Dense, factorize, matrix_shape
 from parefront.spaces.lowrank.matrix import chosen_rank
+from parefront.spaces.lowrank.separable import factorize_separable, separable_rank
 from parefront.spaces.lowrank.surgery import failure, replace, replaceable
 from parefront.spaces.lowrank.tucker import factorize_tucker, tucker_ranks
 from parefront.spaces.ranges import Choice, FloatRange
@@ -27,7 +29,7 @@ from parefront.spaces.stage import (
 )
 
 Layers = Literal["linear", "conv", "all"]
-Convolution = Literal["spatial", "tucker"]
+Convolution = Literal["spatial", "tucker", "separable"]
 
 KINDS: dict[Layers, tuple[type[Dense], ...]] = {
     "linear": (nn.Linear,),
@@ -45,8 +47,8 @@ class FactorizationConfig(StageConfig):
             parameters as the layer.
         layers: `"linear"` for Linear layers, `"conv"` for Conv2d layers, `"all"` for both.
         convolution: How a kernel larger than 1x1 is factorised: `"spatial"`, into a vertical and a
-            horizontal one, or `"tucker"`, into fewer channels before and after a kernel of the same
-            size.
+            horizontal one; `"tucker"`, into fewer channels before and after a kernel of the same
+            size; or `"separable"`, into kernels for each input channel and a mixture of them.
         multiple: Ranks are rounded down to multiples of this, but not to 0.
 
     Example:
@@ -91,8 +93,9 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
     """Replaces Linear and Conv2d layers by some of low rank, where that saves parameters.
 
     `achieved` holds `parameters_before` and `parameters_after`; `ranks`, the full and the kept
-    rank of every layer that was replaced, or for Tucker-2 its channels of inputs and outputs and
-    then the ranks of both; `left`, a reason for every other Conv and Linear layer; and `others`,
+    rank of every layer that was replaced, for separable convolutions the size of a kernel and the
+    kernels for each channel, for Tucker-2 the channels of inputs and outputs and then the ranks of
+    both; `left`, a reason for every other Conv and Linear layer; and `others`,
     one for every other part that holds matrices, such as a recurrent layer.
     """
 
@@ -114,7 +117,7 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         for layers in self.choices.layers.options:
             eligible, left = replaceable(model, KINDS[layers])
             ways = self.choices.convolution.options
-            if any(_ranks(each, way, 1.0, multiple) for each in eligible.values() for way in ways):
+            if any(_parts(each, way, 1.0, multiple) for each in eligible.values() for way in ways):
                 return None
             reasons.update(left)
             reasons.update(dict.fromkeys(eligible, _no_saving(multiple)))
@@ -163,17 +166,14 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         parts: dict[str, nn.Module] = {}
         for name, layer in eligible.items():
             context.tick()
-            kept = _ranks(layer, config.convolution, config.ratio, config.multiple)
-            if kept is None:
+            way = _parts(layer, config.convolution, config.ratio, config.multiple)
+            if way is None:
                 left[name] = _no_saving(config.multiple)
             elif not layer.weight.isfinite().all():
                 raise StageError(f"cannot factorise {name}: its weight is not finite")
-            elif len(kept) == 2 and isinstance(layer, nn.Conv2d):
-                ranks[name] = [layer.in_channels, layer.out_channels, *kept]
-                parts[name] = factorize_tucker(layer, *kept)
             else:
-                ranks[name] = [min(matrix_shape(layer)), kept[0]]
-                parts[name] = factorize(layer, kept[0])
+                ranks[name], make = way
+                parts[name] = make()
         context.tick()
         if failure(replace(model, parts), context.example) is not None:
             for name in tuple(parts):
@@ -201,14 +201,27 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         )
 
 
-def _ranks(
+def _parts(
     layer: Dense, convolution: Convolution, ratio: float, multiple: int
-) -> tuple[int] | tuple[int, int] | None:
-    """The rank to keep, or the two of Tucker-2; `None` if none saves parameters."""
-    if isinstance(layer, nn.Conv2d) and convolution == "tucker" and max(layer.kernel_size) > 1:
-        return tucker_ranks(layer, ratio, multiple)
+) -> tuple[list[int], Callable[[], nn.Module]] | None:
+    """The full and the kept ranks, and what makes the parts; `None` if no parameters are saved."""
+    kernel = layer if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1 else None
+    if kernel is not None and convolution == "tucker":
+        both = tucker_ranks(kernel, ratio, multiple)
+        if both is None:
+            return None
+        channels = [kernel.in_channels, kernel.out_channels]
+        return [*channels, *both], partial(factorize_tucker, kernel, *both)
+    if kernel is not None and convolution == "separable":
+        count = separable_rank(kernel, ratio)
+        if count is None:
+            return None
+        size = kernel.kernel_size[0] * kernel.kernel_size[1]
+        return [size, count], partial(factorize_separable, kernel, count)
     rank = chosen_rank(*matrix_shape(layer), ratio, multiple)
-    return None if rank is None else (rank,)
+    if rank is None:
+        return None
+    return [min(matrix_shape(layer)), rank], partial(factorize, layer, rank)
 
 
 def _no_saving(multiple: int) -> str:

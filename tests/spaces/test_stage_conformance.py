@@ -73,8 +73,8 @@ CASES = [
             ("two_inputs", "taylor"),
         )
     ),
-    Case(Factorization, "cnn", {"convolution": ["spatial", "tucker"]}),
-    Case(Factorization, "resnet", {"convolution": ["spatial", "tucker"]}),
+    Case(Factorization, "cnn", {"convolution": ["spatial", "tucker", "separable"]}),
+    Case(Factorization, "resnet", {"convolution": ["spatial", "tucker", "separable"]}),
     Case(Factorization, "depthwise"),
     Case(Factorization, "mlp"),
     Case(Factorization, "transformer"),
