@@ -10,6 +10,7 @@ from typing import Any
 
 from parefront.dashboards.frame import Floats, Row
 from parefront.search.summary import ObjectiveSummary
+from parefront.spaces.catalog import telling
 
 NOT_MEASURED = "not measured"
 TIMES = "\u00d7"
@@ -150,9 +151,7 @@ def stage_texts(candidate: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _stage_text(stage: str, config: Mapping[str, Any]) -> str:
     fields = [
-        _field_text(name.replace("_", " "), value)
-        for name, value in config.items()
-        if value is not None
+        _field_text(name.replace("_", " "), value) for name, value in telling(stage, config).items()
     ]
     return f"{stage} ({', '.join(fields)})" if fields else stage
 

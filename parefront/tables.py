@@ -12,6 +12,7 @@ from rich.table import Table
 from parefront.dashboards.probability import probability_text
 from parefront.objectives.objective import Bound
 from parefront.search.summary import Summary
+from parefront.spaces.catalog import telling
 
 
 def front_table(
@@ -107,13 +108,15 @@ def describe(candidate: dict[str, dict[str, Any]]) -> str:
         return "baseline"
     parts = []
     for name, config in candidate.items():
+        told = telling(name, config)
         values = (
             f"{value:.3g}" if isinstance(value, float) else str(value)
-            for key, value in config.items()
-            if value is not None and not isinstance(value, bool)
+            for value in told.values()
+            if not isinstance(value, bool)
         )
-        flags = (key for key, value in config.items() if value is True)
-        parts.append(f"{name}({' '.join((*values, *flags))})")
+        flags = (key for key, value in told.items() if value is True)
+        words = " ".join((*values, *flags))
+        parts.append(f"{name}({words})" if words else name)
     return " ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from parefront.spaces.distillation.recovery import RecoveryTraining
@@ -30,3 +31,20 @@ STAGES: tuple[type[Stage[Any, Any]], ...] = (
     BlockQuantization,
     Packing,
 )
+
+_TYPES = {stage.name: stage.config_type for stage in STAGES}
+
+
+def telling(stage: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a JSON-able config that tell it apart from its type's defaults.
+
+    Example:
+        >>> telling("recover", {"epochs": 3, "optimizer": "adam", "smoothing": 0.1})
+        {'epochs': 3, 'smoothing': 0.1}
+    """
+    fields = _TYPES[stage].model_fields if stage in _TYPES else {}
+    return {
+        name: value
+        for name, value in config.items()
+        if value is not None and (name not in fields or value != fields[name].default)
+    }
