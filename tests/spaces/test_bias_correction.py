@@ -52,7 +52,7 @@ def weights(model: onnx.ModelProto) -> dict[str, Array]:
     return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", LAYERS)
 def test_the_mean_error_of_every_layer_goes(kind: str) -> None:
     module, context = make(kind)
     model = export(module, context)
