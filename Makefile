@@ -27,6 +27,9 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.rungs
 	$(BIN)/python -m benchmarks.nasbench --synthetic --no-gp
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.techniques
+	$(BIN)/python -m benchmarks.joint
 
 # The lock names every package at one version, so nothing is resolved, and torch comes as pinned.
 $(READY): requirements.lock pyproject.toml
