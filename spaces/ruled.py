@@ -8,6 +8,7 @@ because such weights pack well; see `parefront.spaces.packing`.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,12 @@ LEAST = 256
 """Elements below which a weight is left alone: the file would not be smaller."""
 
 
-class Rule(nn.Module):
+class Rule(nn.Module, ABC):
     """Makes the weight a layer computes with out of the one it holds, of the same shape."""
 
+    @abstractmethod
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight to compute with."""
-        raise NotImplementedError
 
 
 class Ruled(nn.Module):

@@ -96,13 +96,7 @@ class Space:
                 near = get_close_matches(name, known, 1)
                 hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
                 raise SpaceError(f"[space] has no stage '{name}'; {hint}")
-        packs = [name for name in choices if known[name].packs]
-        if packs and target.format != "onnx":
-            raise SpaceError(
-                f"{packs[0]} needs a target that runs ONNX files, such as the runtime "
-                f"'onnxruntime', got the format '{target.format}': its weights are packed as ONNX; "
-                f"choose another runtime or leave {packs[0]} out of the space"
-            )
+        packs = any(known[name].packs for name in choices)
         return cls(
             [
                 stage(_choices(stage, choices.get(name, {})), target)

@@ -18,6 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from parefront.errors import SpaceError
+
 Inputs = tuple[torch.Tensor, ...]
 """Positional inputs of a model; the first dimension of each is the batch."""
 
@@ -157,8 +159,15 @@ class Stage(ABC, Generic[C, M]):
         """Binds the stage to its ranges and the target's traits.
 
         Raises:
-            SpaceError: If the ranges cannot work for the target.
+            SpaceError: If the ranges cannot work for the target, or it does not run ONNX files and
+                the stage changes such a file, or leaves weights that only those can pack.
         """
+        if target.format != "onnx" and (self.form is Form.ONNX or self.packs):
+            raise SpaceError(
+                f"{self.name} needs a target that runs ONNX files, such as the runtime "
+                f"'onnxruntime', got the format '{target.format}'; choose another runtime or leave "
+                f"{self.name} out of the space"
+            )
         self.choices = choices
         self.target = target
 

@@ -9,7 +9,6 @@ import onnx
 import optuna
 from torch import nn
 
-from parefront.errors import SpaceError
 from parefront.spaces.packing.packer import pack
 from parefront.spaces.stage import (
     Applied,
@@ -18,7 +17,6 @@ from parefront.spaces.stage import (
     StageChoices,
     StageConfig,
     StageContext,
-    TargetTraits,
 )
 
 
@@ -42,20 +40,6 @@ class Packing(Stage[PackingConfig, onnx.ModelProto]):
     lossy: ClassVar[bool] = False
     choices_type: ClassVar[type[StageChoices]] = PackingChoices
     config_type: ClassVar[type[StageConfig]] = PackingConfig
-
-    def __init__(self, choices: PackingChoices, target: TargetTraits) -> None:
-        """Binds the stage to the target.
-
-        Raises:
-            SpaceError: If the target's artifacts are not ONNX files.
-        """
-        if target.format != "onnx":
-            raise SpaceError(
-                f"{self.name} needs a target that runs ONNX files, such as the runtime "
-                f"'onnxruntime', got the format '{target.format}'; choose another runtime or leave "
-                f"{self.name} out of the space"
-            )
-        super().__init__(choices, target)
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
         """Whether the model has no parameter at all."""

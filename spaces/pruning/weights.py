@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -11,13 +10,13 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from parefront.errors import StageError
 from parefront.spaces.pruning.gradual import GradualMask, Schedule
 from parefront.spaces.pruning.mask import Mask
 from parefront.spaces.pruning.saliency import SALIENCIES, Saliency
 from parefront.spaces.ranges import Choice, FloatRange
-from parefront.spaces.ruled import Weights, weights_of, with_rule
-from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+from parefront.spaces.rule_stage import RuleStage
+from parefront.spaces.ruled import Weights, with_rule
+from parefront.spaces.stage import Applied, StageChoices, StageConfig, StageContext
 
 Pattern = Literal["free", "2:4", "4:8"]
 Scope = Literal["global", "layer"]
@@ -92,7 +91,7 @@ class WeightPruningChoices(StageChoices):
         return value
 
 
-class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
+class WeightPruning(RuleStage[WeightPruningConfig]):
     """Sets single weights to zero and keeps them there.
 
     No runtime computes faster for it, but the file is smaller: what is left is stored with the
@@ -102,15 +101,9 @@ class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
     """
 
     name: ClassVar[str] = "sparsify"
-    form: ClassVar[Form] = Form.MODULE
-    packs: ClassVar[bool] = True
     choices_type: ClassVar[type[StageChoices]] = WeightPruningChoices
     config_type: ClassVar[type[StageConfig]] = WeightPruningConfig
     choices: WeightPruningChoices
-
-    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
-        """Whether the model has no layer that is large enough."""
-        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
 
     def draw(
         self,
@@ -159,10 +152,7 @@ class WeightPruning(Stage[WeightPruningConfig, nn.Module]):
         Raises:
             StageError: If no layer is large enough.
         """
-        result = copy.deepcopy(model)
-        layers, left = weights_of(result)
-        if not layers:
-            raise StageError("no layer has a weight that is large enough to prune")
+        result, layers, left = self.copied(model)
         context.tick()
         scores = SALIENCIES[config.saliency](result, layers, context)
         if config.sparsity is None:

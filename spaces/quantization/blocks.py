@@ -14,7 +14,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 from pydantic import AfterValidator
 from torch import nn
 
-from parefront.errors import SpaceError, StageError
+from parefront.errors import StageError
 from parefront.spaces.quantization.graph import prepared, quiet_quantiser, refusals, tidy
 from parefront.spaces.ranges import Choice
 from parefront.spaces.stage import (
@@ -24,7 +24,6 @@ from parefront.spaces.stage import (
     StageChoices,
     StageConfig,
     StageContext,
-    TargetTraits,
 )
 
 with quiet_quantiser():  # the import would set up the logging of the whole program
@@ -83,20 +82,6 @@ class BlockQuantization(Stage[BlockConfig, onnx.ModelProto]):
     choices_type: ClassVar[type[StageChoices]] = BlockChoices
     config_type: ClassVar[type[StageConfig]] = BlockConfig
     choices: BlockChoices
-
-    def __init__(self, choices: BlockChoices, target: TargetTraits) -> None:
-        """Binds the stage to its choices.
-
-        Raises:
-            SpaceError: If the target's artifacts are not ONNX files.
-        """
-        if target.format != "onnx":
-            raise SpaceError(
-                f"{self.name} needs a target that runs ONNX files, such as the runtime "
-                f"'onnxruntime', got the format '{target.format}'; choose another runtime or leave "
-                f"{self.name} out of the space"
-            )
-        super().__init__(choices, target)
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
         """Whether the model has no matrix."""

@@ -11,7 +11,7 @@ import optuna
 from onnx import numpy_helper
 from torch import nn
 
-from parefront.errors import SpaceError, StageError
+from parefront.errors import StageError
 from parefront.spaces.ranges import Choice
 from parefront.spaces.ruled import LEAST
 from parefront.spaces.stage import (
@@ -21,7 +21,6 @@ from parefront.spaces.stage import (
     StageChoices,
     StageConfig,
     StageContext,
-    TargetTraits,
 )
 
 HalfFormat = Literal["float16", "bfloat16", "fixed16"]
@@ -65,20 +64,6 @@ class HalfWeights(Stage[HalfConfig, onnx.ModelProto]):
     choices_type: ClassVar[type[StageChoices]] = HalfChoices
     config_type: ClassVar[type[StageConfig]] = HalfConfig
     choices: HalfChoices
-
-    def __init__(self, choices: HalfChoices, target: TargetTraits) -> None:
-        """Binds the stage to its choices.
-
-        Raises:
-            SpaceError: If the target's artifacts are not ONNX files.
-        """
-        if target.format != "onnx":
-            raise SpaceError(
-                f"{self.name} needs a target that runs ONNX files, such as the runtime "
-                f"'onnxruntime', got the format '{target.format}'; choose another runtime or leave "
-                f"{self.name} out of the space"
-            )
-        super().__init__(choices, target)
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
         """Whether the model has no weight that is large enough."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -10,13 +9,13 @@ import optuna
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from parefront.errors import StageError
 from parefront.spaces.quantization.allocation import allocated, sensitivities
 from parefront.spaces.quantization.level_rule import Rounded
 from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, Levels, LevelSet
 from parefront.spaces.ranges import Choice, IntRange
+from parefront.spaces.rule_stage import RuleStage
 from parefront.spaces.ruled import Weights, weights_of, with_rule
-from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+from parefront.spaces.stage import Applied, Stage, StageChoices, StageConfig, StageContext
 
 Allocation = Literal["even", "sensitivity"]
 
@@ -94,7 +93,7 @@ class RoundingChoices(StageChoices):
         return self
 
 
-class WeightRounding(Stage[RoundingConfig, nn.Module]):
+class WeightRounding(RuleStage[RoundingConfig]):
     """Rounds the weights of each layer to a few levels, with a step for each channel.
 
     The weights stay as they are behind the rounding, and recovery training moves them and the
@@ -105,21 +104,17 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
     """
 
     name: ClassVar[str] = "round"
-    form: ClassVar[Form] = Form.MODULE
-    packs: ClassVar[bool] = True
     rounds: ClassVar[bool] = True
     choices_type: ClassVar[type[StageChoices]] = RoundingChoices
     config_type: ClassVar[type[StageConfig]] = RoundingConfig
     choices: RoundingChoices
 
-    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
+    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:
         """Whether the model has no layer that is large enough, or none but the ends."""
         layers = {each.layer for each in weights_of(model)[0]}
-        if not layers:
-            return "no layer has a weight that is large enough"
-        if len(layers) < 3 and True not in self.choices.ends.options:
+        if 0 < len(layers) < 3 and True not in self.choices.ends.options:
             return "no layer with a weight that is large enough is neither the first nor the last"
-        return None
+        return super().nothing_to_do(model, context)
 
     def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
         """Weights that share values have few levels already."""
@@ -171,8 +166,7 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
         Raises:
             StageError: If no layer is large enough.
         """
-        result = copy.deepcopy(model)
-        layers, left = weights_of(result)
+        result, layers, left = self.copied(model)
         ends = {each.layer for each in layers[:1] + layers[-1:]}
         inner = [each for each in layers if each.layer not in ends]
         if not config.ends and inner:
@@ -182,8 +176,6 @@ class WeightRounding(Stage[RoundingConfig, nn.Module]):
                 if each.layer in ends
             }
             layers = inner
-        if not layers:
-            raise StageError("no layer has a weight that is large enough to round")
         levels = LEVEL_SETS[config.levels]
         bits = {each.name: config.bits or 1 for each in layers}
         achieved: dict[str, Any] = {"left_alone": left}

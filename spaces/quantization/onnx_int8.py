@@ -11,7 +11,7 @@ import optuna
 from pydantic import model_validator
 from torch import nn
 
-from parefront.errors import SpaceError, StageError
+from parefront.errors import StageError
 from parefront.spaces.quantization.calibration import Calibration
 from parefront.spaces.quantization.equalization import equalize
 from parefront.spaces.quantization.graph import (
@@ -29,7 +29,6 @@ from parefront.spaces.stage import (
     StageChoices,
     StageConfig,
     StageContext,
-    TargetTraits,
 )
 
 Method = Literal["static", "dynamic"]
@@ -131,20 +130,6 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
     choices_type: ClassVar[type[StageChoices]] = OnnxInt8Choices
     config_type: ClassVar[type[StageConfig]] = OnnxInt8Config
     choices: OnnxInt8Choices
-
-    def __init__(self, choices: OnnxInt8Choices, target: TargetTraits) -> None:
-        """Binds the stage to its ranges.
-
-        Raises:
-            SpaceError: If the target's artifacts are not ONNX files.
-        """
-        if target.format != "onnx":
-            raise SpaceError(
-                f"{self.name} needs a target that runs ONNX files, such as the runtime"
-                f" 'onnxruntime', got the format '{target.format}'; choose another runtime or"
-                f" leave {self.name} out of the space"
-            )
-        super().__init__(choices, target)
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
         """Whether the model has no weight to quantise."""

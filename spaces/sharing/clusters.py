@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,11 +10,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from parefront.errors import StageError
 from parefront.spaces.ranges import IntRange
-from parefront.spaces.ruled import Rule, weights_of, with_rule
+from parefront.spaces.rule_stage import RuleStage
+from parefront.spaces.ruled import Rule, with_rule
 from parefront.spaces.sharing.kmeans import kmeans
-from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
+from parefront.spaces.stage import Applied, StageChoices, StageConfig, StageContext
 
 
 class ClusterConfig(StageConfig):
@@ -76,7 +75,7 @@ class Clusters(Rule):
         return values[self.index.long()]
 
 
-class WeightClustering(Stage[ClusterConfig, nn.Module]):
+class WeightClustering(RuleStage[ClusterConfig]):
     """Groups the weights of each layer by k-means; training then moves the shared values.
 
     The gradient of a shared value is the sum of its weights' gradients (Han, Mao, Dally 2016). The
@@ -86,16 +85,10 @@ class WeightClustering(Stage[ClusterConfig, nn.Module]):
     """
 
     name: ClassVar[str] = "cluster"
-    form: ClassVar[Form] = Form.MODULE
-    packs: ClassVar[bool] = True
     rounds: ClassVar[bool] = True
     choices_type: ClassVar[type[StageChoices]] = ClusterChoices
     config_type: ClassVar[type[StageConfig]] = ClusterConfig
     choices: ClusterChoices
-
-    def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
-        """Whether the model has no layer that is large enough."""
-        return None if weights_of(model)[0] else "no layer has a weight that is large enough"
 
     def draw(
         self,
@@ -117,10 +110,7 @@ class WeightClustering(Stage[ClusterConfig, nn.Module]):
         Raises:
             StageError: If no layer is large enough.
         """
-        result = copy.deepcopy(model)
-        layers, left = weights_of(result)
-        if not layers:
-            raise StageError("no layer has a weight that is large enough to cluster")
+        result, layers, left = self.copied(model)
         values = {}
         for each in layers:
             context.tick()
