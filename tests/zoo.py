@@ -262,3 +262,8 @@ def make(kind: str, *, examples: int = 64, seed: int = 0) -> tuple[nn.Module, St
         else tuple(f"input{i}" for i in range(len(inputs))),
     )
     return module, context
+
+
+def weight(module: nn.Module) -> torch.Tensor:
+    """The weight of a layer."""
+    return module.get_parameter("weight")
