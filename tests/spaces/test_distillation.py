@@ -23,7 +23,7 @@ from parefront.spaces.distillation.features import (
     Features,
     compared_layers,
 )
-from parefront.spaces.distillation.losses import blended, distillation_loss, smoothed
+from parefront.spaces.distillation.losses import blended
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
 from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.pruning.channels import ChannelPruning
@@ -259,56 +259,6 @@ class TestTraining:
         looked, _ = train(model, replace(context, rungs=(0.3, 0.7)), average=0.8)
         for a, b in zip(plain.parameters(), looked.parameters(), strict=True):
             assert torch.equal(a, b)
-
-
-class TestLosses:
-    @given(st.floats(0.0, 0.9))
-    def test_smoothing_is_torch_s_own(self, share: float) -> None:
-        outputs, targets = random(9, 4), torch.arange(9) % 4
-        loss = smoothed(functional.cross_entropy, share)
-        expected = functional.cross_entropy(outputs, targets, label_smoothing=share)
-        torch.testing.assert_close(loss(outputs, targets), expected)
-
-    def test_classes_may_be_along_the_second_dimension(self) -> None:
-        outputs, targets = random(2, 5, 8, 9), torch.arange(144).reshape(2, 8, 9) % 5
-        loss = smoothed(functional.cross_entropy, 0.1)
-        expected = functional.cross_entropy(outputs, targets, label_smoothing=0.1)
-        torch.testing.assert_close(loss(outputs, targets), expected)
-
-    def test_one_logit_is_not_smoothed(self) -> None:
-        outputs, targets = random(9, 1), torch.arange(9) % 2
-
-        def plain(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.float())
-
-        assert torch.equal(smoothed(plain, 0.1)(outputs, targets), plain(outputs, targets))
-
-    def test_outputs_that_are_no_tensor_are_refused_with_what_to_do(self) -> None:
-        def plain(outputs: Any, targets: torch.Tensor) -> torch.Tensor:
-            return functional.cross_entropy(outputs["logits"], targets)
-
-        outputs: Any = {"logits": random(9, 4)}
-        targets = torch.arange(9) % 4
-        with pytest.raises(StageError, match="for smoothing, got dict; set smoothing to 0"):
-            smoothed(plain, 0.1)(outputs, targets)
-
-        class Answers(nn.Module):
-            def forward(self, x: torch.Tensor) -> Any:
-                return {"logits": x}
-
-        loss = blended(plain, [Answers()], 0.5, 2.0)
-        with pytest.raises(StageError, match="for soft_weight, got dict"):
-            loss((random(9, 4),), outputs, targets)
-
-    def test_regressions_are_not_smoothed(self) -> None:
-        outputs, targets = random(9, 4), random(9, 4, seed=1)
-        loss = smoothed(functional.mse_loss, 0.5)
-        torch.testing.assert_close(loss(outputs, targets), functional.mse_loss(outputs, targets))
-
-    def test_logits_are_compared_as_they_are(self) -> None:
-        outputs, teacher = random(9, 4), random(9, 4, seed=1)
-        found = distillation_loss(outputs, teacher, torch.arange(9) % 4, None)
-        torch.testing.assert_close(found, (outputs - teacher).square().mean())
 
 
 @settings(deadline=None)

@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from parefront.errors import StageError, TrainingError
-from parefront.spaces.distillation.losses import distillation_loss
 from parefront.spaces.distillation.recovery import (
     RecoveryChoices,
     RecoveryConfig,
@@ -68,58 +67,6 @@ def mean_cross_entropy(
     inputs: Inputs, outputs: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     return F.cross_entropy(outputs, targets)
-
-
-# The loss
-
-
-@given(student=st.floats(-20, 20), teacher=st.floats(-20, 20), temperature=st.floats(0.5, 10))
-def test_two_classes_have_a_closed_form(student: float, teacher: float, temperature: float) -> None:
-    def logs(logit: float) -> tuple[float, float]:
-        """Logarithms of the probabilities of both classes."""
-        return -math.log1p(math.exp(-logit)), -math.log1p(math.exp(logit))
-
-    (p1, p2), (q1, q2) = logs(teacher / temperature), logs(student / temperature)
-    expected = temperature**2 * (math.exp(p1) * (p1 - q1) + math.exp(p2) * (p2 - q2))
-    found = distillation_loss(
-        torch.tensor([[student, 0.0]], dtype=torch.float64),
-        torch.tensor([[teacher, 0.0]], dtype=torch.float64),
-        torch.tensor([0]),
-        temperature,
-    )
-    assert found.item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
-
-
-def test_a_hot_loss_is_half_the_mean_squared_difference_of_centred_logits() -> None:
-    # Hinton, Vinyals and Dean (2015), section 2.1.
-    generator = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 8, 5, dtype=torch.float64, generator=generator)
-    centred = (student - teacher) - (student - teacher).mean(dim=1, keepdim=True)
-    found = distillation_loss(student, teacher, torch.zeros(8, dtype=torch.long), 1e4)
-    assert found.item() == pytest.approx(centred.square().mean().item() / 2, rel=1e-3)
-
-
-def test_classes_are_along_the_last_dimension_and_all_others_are_averaged() -> None:
-    student, teacher = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    targets = torch.zeros(3, 4, dtype=torch.long)
-    each = [
-        distillation_loss(student[i, j][None], teacher[i, j][None], targets[0, :1], 2.0)
-        for i in range(3)
-        for j in range(4)
-    ]
-    found = distillation_loss(student, teacher, targets, 2.0)
-    torch.testing.assert_close(found, torch.stack(each).mean())
-
-
-def test_a_student_like_its_teacher_loses_nothing() -> None:
-    logits = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
-    assert distillation_loss(logits, logits, torch.zeros(4, dtype=torch.long), 3.0).item() == 0
-
-
-def test_regressions_are_compared_by_mean_squared_difference_whatever_the_temperature() -> None:
-    student, teacher = torch.tensor([[1.0], [2.0]]), torch.tensor([[4.0], [1.0]])
-    for temperature in (1.0, 7.0):
-        assert distillation_loss(student, teacher, torch.zeros(2, 1), temperature).item() == 5.0
 
 
 # The schedule
