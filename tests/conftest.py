@@ -1,10 +1,14 @@
 """Settings of every test run."""
 
 import os
+import signal
 
 import pytest
 import torch
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts jobs in the background so, and programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 
 
