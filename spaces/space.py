@@ -255,15 +255,15 @@ def _choices(stage: type[AnyStage], given: object) -> Any:  # noqa: ANN401 - the
         return stage.choices_type.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # Within a range or a choice only its key is the user's.
+        key = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
-            near = get_close_matches(where, stage.choices_type.model_fields, 1)
-            hint = (
-                f"did you mean '{near[0]}'?"
-                if near
-                else f"known are {', '.join(stage.choices_type.model_fields)}"
-            )
-            raise SpaceError(f"[space] {stage.name} has no key '{where}'; {hint}") from error
-        raise SpaceError(
-            f"[space] {stage.name}.{where}: {first['msg']}, got {first['input']!r}"
-        ) from error
+            fields = stage.choices_type.model_fields
+            near = get_close_matches(key, fields, 1)
+            known = f"known are {', '.join(fields)}" if fields else "it has none"
+            hint = f"did you mean '{near[0]}'?" if near else known
+            raise SpaceError(f"[space] {stage.name} has no key '{key}'; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if ", got " in message else f", got {first['input']!r}"
+        where = f"{stage.name}.{key}" if key else stage.name
+        raise SpaceError(f"[space] {where}: {message}{got}") from error

@@ -160,6 +160,15 @@ class TestWhatGoesTogether:
         ({"prune": {"ratio": [0.8, 0.1]}}, "low <= high"),
         ({"prune": {"ratio": [0.1]}}, "a pair"),
         ({"prune": {"importance": ["l1", "l1"]}}, "different options"),
+        ({"round": {"bits": 20}}, r"^\[space\] round.bits: expected bits .* got \[20, 20\]$"),
+        ({"half": {"format": "float8"}}, r"^\[space\] half.format: Input should be 'float16'"),
+        ({"recover": {"features": "fit"}}, r"^\[space\] recover.features: Input should be"),
+        ({"blocks": {"size": 33}}, r"^\[space\] blocks.size: expected a power of two .* got 33$"),
+        (
+            {"round": {"levels": "power_of_two", "bits": [3, 6]}},
+            r"^\[space\] round: expected at most 4 bits beside 'power_of_two' levels, got 6$",
+        ),
+        ({"pack": {"level": 3}}, "pack has no key 'level'; it has none"),
     ],
 )
 def test_wrong_choices_are_refused(choices: dict[str, object], message: str) -> None:
