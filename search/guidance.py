@@ -93,7 +93,8 @@ def guidance(
     axes = _axes(opened, pipeline)
     directions = [axis.direction for axis in axes]
     costs = _Costs.of(pipeline)
-    longest = max(space.anchors(), key=costs.all)
+    anchors = space.anchors()
+    longest = max(anchors, key=costs.all)
     name = _sampler(opened, settings, space, len(axes), budget, costs.all(longest), progress)
 
     def optuna(sampler: str) -> Guide:
@@ -109,6 +110,7 @@ def guidance(
             cost=costs.all,
             look=_look(pipeline, tick) if costs.training(longest) > _LOOKING else None,
             earlier=_told(axes, space, [*before.observations, *probed]),
+            ideas=anchors,
         )
     gate = surrogate.hopeless if surrogate and wanted.gate else None
     guide: Guide = surrogate if surrogate and name == SCREENING else optuna(name)
@@ -122,7 +124,12 @@ def guidance(
             *before.candidates(space),
             *(sensitivity.candidates(space) if sensitivity else []),
         ],
-        anchors=() if _well_known(space, before) else space.anchors(),
+        # Screening weighs the others against what it draws; without it they are all tried.
+        anchors=()
+        if _well_known(space, before)
+        else space.outset()
+        if guide is surrogate
+        else anchors,
         # Without a cache they would be trained again.
         siblings=wanted.siblings and pipeline.builder.cache is not None,
         worth=_worth(pipeline, gate, tick, looks=costs.measuring > _LOOKING),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -87,6 +89,7 @@ class Surrogate:
         look: Values of objectives and bounds that are known of an untrained candidate; raises
             `TrialError` if it cannot be built.
         earlier: What was seen elsewhere.
+        ideas: Candidates that are always compared with those that are drawn.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Surrogate:
         cost: Callable[[Candidate], float] | None = None,
         look: Callable[[Candidate], Mapping[str, float]] | None = None,
         earlier: Sequence[Told] = (),
+        ideas: Sequence[Candidate] = (),
     ) -> None:
         self._space, self._axes = space, tuple(axes)
         bounds = bounds or {}
@@ -122,7 +126,8 @@ class Surrogate:
                 if name in found
             }
 
-        self._sampler = ScreeningSampler(
+        self._make = partial(
+            ScreeningSampler,
             space=space.suggest,
             cost=(lambda params: cost(candidate(params))) if cost is not None else None,
             look=looked if look is not None else None,
@@ -130,7 +135,9 @@ class Surrogate:
             best={i: axis.limit for i, axis in enumerate(axes) if axis.limit is not None},
             seed=seed,
             earlier=earlier,
+            ideas=[space.parameters(candidate) for candidate in ideas],
         )
+        self._sampler = self._make()
 
     def tell(self, entry: Entry) -> None:
         """Takes in a trial that is over."""
@@ -157,6 +164,8 @@ class Surrogate:
         self._view.told.append(_trial(entry.trial, number, facts))
         if outcome.status == Status.COMPLETE and entry.feasible:
             found = [outcome.measurements[axis.name] for axis in self._axes]
+            if not self._measured:
+                self._sampler = self._make(resolution=self._resolution(found))
             self._measured.append(
                 ([m.value for m in found], [m.low for m in found], [m.high for m in found])
             )
@@ -208,6 +217,14 @@ class Surrogate:
             if not dominates(values, low, high, [best[i] for i in columns], maximize):
                 return None
         return f"could not reach the front even at the best to expect: {hoped}"
+
+    def _resolution(self, found: Sequence[Measurement]) -> dict[int, float]:
+        """Half the intervals of one trial, the baseline in a study: what noise may be."""
+        ends = [
+            (math.log(m.low), math.log(m.high)) if axis.log and m.low > 0.0 else (m.low, m.high)
+            for axis, m in zip(self._axes, found, strict=True)
+        ]
+        return {index: (high - low) / 2.0 for index, (low, high) in enumerate(ends)}
 
     def _table(self) -> Rows:
         """Values of what is complete and feasible, and the ends of their intervals, `(n, m)`."""

@@ -172,34 +172,48 @@ class Space:
                 raise SpaceError(f"not a config of this space: {error}") from error
         return Candidate(tuple(on.items()))
 
-    def anchors(self) -> list[Candidate]:
-        """Candidates worth trying before any sampling, the most telling first.
+    def outset(self) -> list[Candidate]:
+        """Candidates to begin with, the most telling first.
 
         The unchanged baseline; each technique that changes the file on its own, which trains
-        nothing; all stages together, at their strongest, which shows where the front ends; each
-        that changes the module with each that changes the file, whose gains multiply, the strongest
-        first; all together, as they are best; and each technique on its own, with what it makes
-        necessary, for most of which nothing is left to train. Those that make weights pack, and
-        nothing faster, are left out of what goes together, and go together themselves at last.
+        nothing; all stages together, at their strongest, which shows where the front ends, and the
+        same with weights of few bits; and all together, as they are best. Those that make weights
+        pack, and nothing faster, are left out of what goes together otherwise.
         """
-        core = [s for s in self.stages if not s.packs and not isinstance(s, Packing)]
-        first = {stage.name: stage.anchors()[0] for stage in core}
-        all_of = {stage.name: first[stage.name] for stage in core if stage.together}
+        core = self._core()
+        first = {stage.name: stage.anchors()[0] for stage in core if stage.together}
         strongest = {s.name: s.anchors()[-1] for s in core if s.together and s.form is Form.MODULE}
         wanted: list[dict[str, StageConfig]] = [{}]
         wanted += [{s.name: c} for s in self.stages if s.form is Form.ONNX for c in s.anchors()]
-        wanted.append(all_of | strongest)
-        wanted += [
-            {stage.name: config, later.name: first[later.name]}
+        wanted.append(first | strongest)
+        packed = [s for s in self.stages if s.packs and s.form is Form.MODULE]
+        wanted += [first | strongest | {s.name: s.anchors()[-1]} for s in packed[-1:]]
+        wanted.append(first)
+        return list(dict.fromkeys(self.completed(configs) for configs in wanted))
+
+    def anchors(self) -> list[Candidate]:
+        """Candidates worth knowing before any sampling, the most telling first.
+
+        Those of `outset`; each technique that changes the module with each that changes the file,
+        whose gains multiply, the strongest first; each technique on its own, with what it makes
+        necessary, for most of which nothing is left to train; and those that make weights pack,
+        together.
+        """
+        core = self._core()
+        wanted: list[dict[str, StageConfig]] = [
+            {stage.name: config, later.name: later.anchors()[0]}
             for stage, later in combinations(core, 2)
             if stage.lossy and stage.form is not later.form
             for config in reversed(stage.anchors())
         ]
-        wanted.append(all_of)
         wanted += [{s.name: config} for s in self.stages for config in s.anchors()]
         packed = [s for s in self.stages if s.packs and s.form is Form.MODULE]
         wanted.append({stage.name: stage.anchors()[0] for stage in packed})
-        return list(dict.fromkeys(self.completed(configs) for configs in wanted))
+        return list(dict.fromkeys([*self.outset(), *(self.completed(each) for each in wanted)]))
+
+    def _core(self) -> list[AnyStage]:
+        """The stages that do more than to make weights pack."""
+        return [s for s in self.stages if not s.packs and not isinstance(s, Packing)]
 
     def siblings(self, candidate: Candidate) -> list[Candidate]:
         """What is nearly free once a candidate has been trained.

@@ -141,16 +141,18 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         )
 
     def anchors(self) -> Sequence[FactorizationConfig]:
-        """All layers at half the break-even rank, in each way."""
+        """All layers at half the break-even rank, in each way, and at the least rank."""
         choices = self.choices
+        ways = [(choices.ratio.clip(0.5), way) for way in choices.convolution.options]
+        ways.append((choices.ratio.low, choices.convolution.options[0]))
         return [
             FactorizationConfig(
-                ratio=choices.ratio.clip(0.5),
+                ratio=ratio,
                 layers=choices.layers.prefer("all", "linear"),
                 convolution=way,
                 multiple=self.multiple.prefer(self.target.channel_multiple),
             )
-            for way in choices.convolution.options
+            for ratio, way in dict.fromkeys(ways)
         ]
 
     def apply(

@@ -134,8 +134,9 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
         )
 
     def anchors(self) -> Sequence[ChannelPruningConfig]:
-        """A half and three quarters of the channels, the smallest first."""
+        """A half of the channels, and the most that may go."""
         choices = self.choices
+        ratios = (choices.ratio.clip(0.5), choices.ratio.high)
         return [
             ChannelPruningConfig(
                 ratio=ratio,
@@ -143,7 +144,7 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
                 scope=choices.scope.prefer("uniform"),
                 multiple=self.multiple.prefer(self.target.channel_multiple),
             )
-            for ratio in dict.fromkeys(choices.ratio.clip(ratio) for ratio in (0.5, 0.75))
+            for ratio in dict.fromkeys(ratios)
         ]
 
     def apply(

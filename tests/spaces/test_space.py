@@ -138,6 +138,18 @@ class TestWhatGoesTogether:
         for each in [*anchors, *siblings]:
             assert self.whole.candidate(each.as_dict()) == each
 
+    def test_the_outset_is_how_anchors_begin(self) -> None:
+        outset = self.whole.outset()
+        assert self.whole.anchors()[: len(outset)] == outset
+        assert outset[0] == Candidate()
+        trained = [each.as_dict() for each in outset if "recover" in each.as_dict()]
+        assert len(trained) == 3
+        strongest, packed, first = trained
+        assert strongest["prune"]["ratio"] == 0.8 > first["prune"]["ratio"]
+        assert strongest["factorize"]["ratio"] == 0.2 < first["factorize"]["ratio"]
+        assert "round" not in strongest
+        assert packed == strongest | {k: v for k, v in packed.items() if k in ("round", "pack")}
+
     def test_packing_comes_by_itself(self) -> None:
         sparse = Space.of({"sparsify": {}}, TRAITS)
         assert [stage.name for stage in sparse.stages] == ["sparsify", "pack"]

@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 _MARGIN = 0.1
 """How far a reference point lies beyond the worst values, as a share of their range."""
+_STEPS = 10.0
+"""Differences that mean something which a range has at least: noise must not look like a choice."""
 _FARTHEST = 2.0
 """How far it may lie where something worse than all values is expected, in the same unit."""
 
@@ -36,22 +38,25 @@ class Frame:
     near: Floats
 
     @classmethod
-    def of(cls, seen: Floats, front: Floats) -> Frame:
+    def of(cls, seen: Floats, front: Floats, resolution: Floats | float = 0.0) -> Frame:
         """The frame of values.
 
         Args:
             seen: `(n, m)` values; NaN where one is not known.
             front: `(k, m)` those on the front, if any.
+            resolution: `(m,)` the least differences that mean something.
         """
+        least = _STEPS * np.asarray(resolution)
         known = np.isfinite(seen)
         low = np.where(known, seen, np.inf).min(axis=0, initial=np.inf)
         high = np.where(known, seen, -np.inf).max(axis=0, initial=-np.inf)
         low, high = np.where(low <= high, low, 0.0), np.where(low <= high, high, 0.0)
-        width = np.where(high > low, high - low, 1.0)
+        width = np.maximum(high - low, least)
+        width = np.where(width > 0.0, width, 1.0)
         far = np.full(len(low), 1.0 + _MARGIN)
         if len(front) == 0:
             return cls(low, width, far, far.copy())
-        span = np.ptp(front, axis=0)
+        span = np.maximum(np.ptp(front, axis=0), least)
         near = (front.max(axis=0) + _MARGIN * span - low) / width
         return cls(low, width, far, np.where(span > 0.0, near, far))
 

@@ -98,10 +98,12 @@ class Losses:
         directions: Directions of the objectives.
         log: Objectives in which equal ratios weigh the same.
         best: The best values there can be, by objective.
+        resolution: The least differences that mean something, by objective.
 
     Attributes:
         count: How many objectives there are.
         floors: `(m,)` losses below which there is nothing.
+        resolution: `(m,)` the least differences that mean something; 0 where it is not known.
 
     Raises:
         ValueError: If there is no objective of an index in `best`.
@@ -112,11 +114,13 @@ class Losses:
         directions: Sequence[StudyDirection],
         log: Collection[int],
         best: Mapping[int, float] | None = None,
+        resolution: Mapping[int, float] | None = None,
     ) -> None:
         self.count = len(directions)
         self._signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions]
         self._log = frozenset(log)
         self.floors = np.nan_to_num(self.row(best or {}), nan=-np.inf)
+        self.resolution = np.array([(resolution or {}).get(i, 0.0) for i in range(self.count)])
 
     def of(self, objective: int, value: float) -> float:
         """The loss for a value of one objective.

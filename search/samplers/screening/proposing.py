@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from parefront.search.samplers.screening.surrogates import Fits, Surrogates
 Floats = NDArray[np.float64]
 
 _START = 4
-"""Values of an objective before there is a model, if another one is cheap."""
+"""Values of an objective before there is a model, if another one is known without a trial."""
 _START_DEAR = 10
 """The same if none is."""
 _SPREAD = 8
@@ -54,6 +55,7 @@ class Proposing:
         looks: Looks at some of them, if there is a way to.
         shortlist: How many are looked at.
         sources: Where observations come from, besides this study.
+        ideas: Candidates that are always among those that are compared.
         seed: Seed of the draws.
 
     Attributes:
@@ -68,13 +70,16 @@ class Proposing:
         looks: Looks | None,
         shortlist: int,
         sources: Sequence[str],
+        ideas: Sequence[Mapping[str, Any]],
         seed: int,
     ) -> None:
         self._space, self._screen, self._seed = space, screen, seed
         self._looks, self._shortlist = looks, shortlist
+        random = generator(seed, "ideas")
+        self._ideas = [space.draw(random, params) for params in ideas]
         self.pool = Pool(space, seed)
         self.features = Features(self.pool.sample, screen, sources)
-        self._start = _START if self.features.cheap else _START_DEAR
+        self._start = _START if self.features.cheap or looks else _START_DEAR
         self._fits: Fits = {}
         self._surrogates: tuple[int, Surrogates] | None = None
         self._elsewhere: list[Candidate] | None = None
@@ -135,7 +140,7 @@ class Proposing:
         """Candidates that are not taken."""
         index = len(taken)
         drawn = self.pool.random(index) + self.pool.children(index, self._parents(history))
-        free = self._untried(drawn + self._seen_elsewhere(history), taken)
+        free = self._untried(drawn + self._seen_elsewhere(history) + self._ideas, taken)
         if not free:
             free = self._untried(self.pool.more(index, _LAST_DRAWS), taken)
         return free

@@ -55,11 +55,15 @@ class Ranking:
         order: list[int] = np.argsort(-scores, kind="stable").tolist()
         if looks is None:
             return self.free[order[0]]
+        # The best may all be such as cannot be looked at; others are among the last that are asked.
+        half = _PATIENCE * shortlist // 2
+        rest = order[half:]
+        positions = order[:half] + rest[:: max(1, len(rest) // half)][:half]
         candidates: list[Candidate] = []
         seen: list[Facts] = []
         wanted = shortlist
         # What was seen of others before must not matter, or a search that is taken up would differ.
-        for position in order[: _PATIENCE * shortlist]:
+        for position in positions:
             fact = looks.facts(self.free[position])
             if fact.usable:
                 candidates.append(self.free[position])
@@ -69,7 +73,7 @@ class Ranking:
                 break
         if not candidates:
             # Nothing says that the next one can be tried, but if it cannot, it will not come again.
-            return self.free[order[min(_PATIENCE * shortlist, len(order) - 1)]]
+            return self.free[positions[-1]]
         again = self.scorer.scores(candidates, widen, seen)
         if not again.max() > 0.0:
             again = -violations(seen)

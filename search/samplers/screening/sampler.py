@@ -57,9 +57,13 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         shortlist: How many of the best candidates are looked at for a proposal.
         cost: For parameters, the seconds that a trial takes.
         earlier: What was seen elsewhere.
+        ideas: Parameters of candidates that are compared with those that are drawn, each time.
         log: Objectives in which equal ratios weigh the same; their values are positive.
         best: The best values that objectives can have at all, by index, such as 1 for an accuracy;
             nothing better is hoped for.
+        resolution: The least differences of objectives that mean something, by index, such as the
+            error of a measurement; of logarithms for those in `log`. Values that differ by only a
+            few of them count as near to each other, even if none was seen farther apart.
         seed: Seed of all draws; a random one by default.
         batched: Whether `cheap` takes a list of parameters and returns a list.
 
@@ -82,8 +86,10 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         shortlist: int = 3,
         cost: Cost | None = None,
         earlier: Sequence[Told] = (),
+        ideas: Sequence[Mapping[str, Any]] = (),
         log: Collection[int] = (),
         best: Mapping[int, float] | None = None,
+        resolution: Mapping[int, float] | None = None,
         seed: int | None = None,
         batched: bool = False,
     ) -> None:
@@ -97,6 +103,8 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
             tuple(log),
             dict(best or {}),
             tuple(earlier),
+            tuple(ideas),
+            dict(resolution or {}),
             shortlist,
             batched,
         )

@@ -59,7 +59,7 @@ class Moment:
         seen.append(sample)
         if len(values) < start:
             seen.append(self.surrogates.expected_of_told())
-        return Frame.of(np.vstack(seen), values[history.front])
+        return Frame.of(np.vstack(seen), values[history.front], history.losses.resolution)
 
 
 class Scorer:

@@ -34,6 +34,8 @@ class Knowledge:
         log: Objectives in which equal ratios weigh the same.
         best: The best values there can be, by objective.
         earlier: What was seen elsewhere.
+        ideas: Parameters that are always compared.
+        resolution: The least differences that mean something, by objective.
         shortlist: How many candidates are looked at.
         batched: Whether `cheap` takes and returns lists.
     """
@@ -45,6 +47,8 @@ class Knowledge:
     log: Collection[int]
     best: Mapping[int, float]
     earlier: Sequence[Told]
+    ideas: Sequence[Mapping[str, Any]]
+    resolution: Mapping[int, float]
     shortlist: int
     batched: bool
 
@@ -64,7 +68,7 @@ class State:
     """
 
     def __init__(self, study: optuna.Study, knowledge: Knowledge, seed: int) -> None:
-        losses = Losses(study.directions, knowledge.log, knowledge.best)
+        losses = Losses(study.directions, knowledge.log, knowledge.best, knowledge.resolution)
         self.history = History(losses, knowledge.earlier)
         self.proposing: Proposing | None = None
         self.pending: dict[int, Candidate] = {}
@@ -135,5 +139,6 @@ class State:
             self._looks,
             self._knowledge.shortlist,
             self.history.sources,
+            self._knowledge.ideas,
             self._seed,
         )
