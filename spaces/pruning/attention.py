@@ -49,10 +49,11 @@ class Attention(nn.Module):
         self.v_proj = v_proj
         self.out_proj = out_proj
         self.num_heads = num_heads
+        self.head_dim = q_proj.out_features // num_heads
         self.dropout = dropout
         self.batch_first = batch_first
-        self.masked_heads = num_heads
-        """Heads that a mask with one for each head is given for."""
+        self.mask_rows = num_heads
+        """Heads for which an example has masks, where each head has one of its own."""
         self.kept = tuple(range(num_heads))
         """Those of them that are left."""
 
@@ -98,7 +99,7 @@ class Attention(nn.Module):
             value: Values, of the length of the keys.
             key_padding_mask: `(batch, keys)`: where `True`, or -inf, a key is left out.
             need_weights: Whether to give the attention weights too.
-            attn_mask: `(queries, keys)` or `(batch * masked_heads, queries, keys)`: where `True`
+            attn_mask: `(queries, keys)` or `(batch * mask_rows, queries, keys)`: where `True`
                 a query does not see a key; numbers are added to the scores.
             average_attn_weights: Whether the weights are the mean over the heads that are left.
             is_causal: A hint that `attn_mask` is causal; what counts is the mask.
@@ -123,15 +124,16 @@ class Attention(nn.Module):
         q, k, v = (e.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for e in (q, k, v))
         mask = self._mask(attn_mask, key_padding_mask, q.dtype)
         dropout = self.dropout if self.training else 0.0
+        scale = 1 / math.sqrt(self.head_dim)
         weights = None
         if need_weights:
-            scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
+            scores = (q * scale) @ k.transpose(-2, -1)
             weights = functional.softmax(scores if mask is None else scores + mask, dim=-1)
             weights = functional.dropout(weights, dropout, self.training)
             seen = weights @ v
             weights = weights.mean(dim=1) if average_attn_weights else weights
         else:
-            seen = functional.scaled_dot_product_attention(q, k, v, mask, dropout)
+            seen = functional.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale)
         output = self.out_proj(seen.transpose(1, 2).flatten(2))
         if not batched:
             return output.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -148,8 +150,8 @@ class Attention(nn.Module):
         if attention is not None:
             mask = _additive(attention, dtype)
             if mask.dim() == 3:
-                mask = mask.view(-1, self.masked_heads, *mask.shape[1:])
-                if self.num_heads < self.masked_heads:
+                mask = mask.view(-1, self.mask_rows, *mask.shape[1:])
+                if self.num_heads < self.mask_rows:
                     mask = mask[:, list(self.kept)]
         if padding is not None:
             added = _additive(padding, dtype)[:, None, None]
