@@ -61,10 +61,15 @@ def _levels(levels: str, bits: int | None, *, ends: bool) -> Configs:
 
 
 PRUNE = {"ratio": 0.5, "importance": "l2", "scope": "global", "multiple": 8}
+HEADS = {"ratio": 0.5, "importance": "l2", "scope": "global"}
 STATIC = _int8("static", "minmax", per_channel=True)["quantize"]
 TECHNIQUES: Mapping[str, Configs] = {
     "half the layers, by loss": _trained(drop={"share": 0.5, "importance": "loss"}),
     "half the layers, by similarity": _trained(drop={"share": 0.5, "importance": "similarity"}),
+    "half the heads, l2": _trained(heads=HEADS),
+    "half the heads, taylor": _trained(heads={**HEADS, "importance": "taylor"}),
+    "half the heads, random": _trained(heads={**HEADS, "importance": "random"}),
+    "half the heads and channels": _trained(heads=HEADS, prune=PRUNE),
     "channels, l2": _trained(prune=PRUNE),
     "channels, l1": _trained(prune={**PRUNE, "importance": "l1"}),
     "channels, taylor": _trained(prune={**PRUNE, "importance": "taylor"}),
@@ -126,6 +131,7 @@ TECHNIQUES: Mapping[str, Configs] = {
 QUICK = ("low rank", "sparse 95 %", "clusters, 4 bits", "binary", "float16", "int8 dynamic")
 SPACE: Mapping[str, Any] = {
     "drop": {},
+    "heads": {"importance": ["l2", "taylor", "random"]},
     "prune": {
         "ratio": [0.1, 0.9],
         "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],

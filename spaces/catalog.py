@@ -10,6 +10,7 @@ from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.packing.stage import Packing
 from parefront.spaces.pruning.channels import ChannelPruning
 from parefront.spaces.pruning.depth import DepthPruning
+from parefront.spaces.pruning.heads import HeadPruning
 from parefront.spaces.pruning.weights import WeightPruning
 from parefront.spaces.quantization.blocks import BlockQuantization
 from parefront.spaces.quantization.half import HalfWeights
@@ -20,6 +21,7 @@ from parefront.spaces.stage import Stage
 
 STAGES: tuple[type[Stage[Any, Any]], ...] = (
     DepthPruning,
+    HeadPruning,
     ChannelPruning,
     Factorization,
     WeightPruning,

@@ -131,7 +131,7 @@ def without(model: nn.Module, names: Collection[str], example: Inputs) -> nn.Mod
     expected = _signature(run(dense(model), example))
     result = copy.deepcopy(model)
     for module in [result.get_submodule(name) for name in names]:
-        _put(result, module, Skip(module))
+        put(result, module, Skip(module))
     for stack in [m for m in result.modules() if isinstance(m, nn.TransformerEncoder)]:
         if any(isinstance(layer, Skip) for layer in stack.layers):
             _without_nested_tensors(stack)
@@ -147,11 +147,11 @@ def without(model: nn.Module, names: Collection[str], example: Inputs) -> nn.Mod
 def skipped(model: nn.Module, part: Part) -> Iterator[None]:
     """Skips a part of the model while inside."""
     skip = Skip(part.module)
-    _put(model, part.module, skip)
+    put(model, part.module, skip)
     try:
         yield
     finally:
-        _put(model, skip, part.module)
+        put(model, skip, part.module)
 
 
 def why_not(
@@ -174,7 +174,7 @@ def _signature(outputs: list[torch.Tensor]) -> list[tuple[torch.Size, torch.dtyp
     return [(output.shape, output.dtype) for output in outputs]
 
 
-def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts a module wherever another one is registered."""
     for holder in list(model.modules()):
         for name, child in list(holder._modules.items()):

@@ -77,10 +77,11 @@ def is_symmetric(model: nn.Module, example: Inputs, groups: Sequence[Permutable]
     finally:
         for tensor, dim, order in reversed(moves):
             tensor.copy_(tensor.index_select(dim, torch.argsort(order)))
-    return all(_equal(a, b) for a, b in zip(before, after, strict=True))
+    return all(close(a, b) for a, b in zip(before, after, strict=True))
 
 
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two outputs differ by no more than sums in another order do."""
     if not a.is_floating_point() or a.numel() == 0:
         return torch.equal(a, b)
     return torch.allclose(a, b, rtol=0.0, atol=_TOLERANCE * a.abs().max().item(), equal_nan=True)

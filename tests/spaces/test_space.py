@@ -83,7 +83,7 @@ def test_stages_come_in_the_order_of_the_catalogue() -> None:
     chosen = Space.of({"quantize": {}, "prune": {}}, TRAITS)
     assert [stage.name for stage in chosen.stages] == ["prune", "quantize"]
     assert [stage.name for stage in Space.of(None, TRAITS).stages] == [
-        *("drop", "prune", "factorize", "sparsify", "cluster", "round"),
+        *("drop", "heads", "prune", "factorize", "sparsify", "cluster", "round"),
         *("recover", "half", "quantize", "blocks", "pack"),
     ]
 
@@ -167,7 +167,7 @@ class TestWhatGoesTogether:
     ("choices", "message"),
     [
         ({"prun": {}}, r"no stage 'prun'; did you mean 'prune'"),
-        ({"zzz": {}}, "no stage 'zzz'; known are drop, prune"),
+        ({"zzz": {}}, "no stage 'zzz'; known are drop, heads, prune"),
         ({"prune": {"ratoi": 0.5}}, "prune has no key 'ratoi'; did you mean 'ratio'"),
         ({"prune": {"ratio": [0.8, 0.1]}}, "low <= high"),
         ({"prune": {"ratio": [0.1]}}, "a pair"),

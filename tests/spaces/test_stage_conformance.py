@@ -18,6 +18,7 @@ from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.packing.stage import Packing
 from parefront.spaces.pruning.channels import ChannelPruning
 from parefront.spaces.pruning.depth import DepthPruning
+from parefront.spaces.pruning.heads import HeadPruning
 from parefront.spaces.pruning.weights import WeightPruning
 from parefront.spaces.quantization.blocks import BlockQuantization
 from parefront.spaces.quantization.half import HalfWeights
@@ -58,6 +59,7 @@ CASES = [
     Case(DepthPruning, "resnet", {"share": [0.5, 1.0]}),
     Case(DepthPruning, "mlp", {"importance": "random"}),
     Case(DepthPruning, "transformer", {"importance": "similarity", "share": 1.0}),
+    Case(HeadPruning, "transformer", {"importance": "taylor", "scope": "global"}),
     *(
         Case(ChannelPruning, model, {"importance": importance})
         for model, importance in (
