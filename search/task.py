@@ -14,6 +14,7 @@ from torch.nn import functional
 from parefront.errors import TaskError
 from parefront.search.data import Split
 from parefront.search.metrics import Metric, accuracy, mean_squared_error
+from parefront.spaces.distillation.losses import joined
 from parefront.spaces.stage import Inputs
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -65,9 +66,11 @@ class Task:
         pretrain: Trains the baseline first, once for a study.
         teachers: Builders of pretrained models to distil from beside the baseline. Their outputs
             have the baseline's shape.
+        teacher_weights: Weights of the baseline and of each of the `teachers`, in this order, in
+            what they answer together; they are divided by their sum. All weigh alike by default.
 
     Raises:
-        TaskError: If a part has the wrong type.
+        TaskError: If a part has the wrong type, or there is not a weight for each teacher.
 
     Example:
         A whole task file is about 30 lines: see `examples/mnist_cnn.py`.
@@ -83,6 +86,7 @@ class Task:
     example: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     pretrain: Pretrain | None = None
     teachers: Sequence[Callable[[], nn.Module]] = ()
+    teacher_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module) or not callable(self.model):
@@ -94,6 +98,19 @@ class Task:
             raise TaskError(
                 "metric is a parefront.Metric, which also says which values are better, "
                 f"got {type(self.metric).__name__}; write metric=pf.Metric('name', function)"
+            )
+        weights = self.teacher_weights
+        if weights is None:
+            return
+        if len(weights) != 1 + len(self.teachers):
+            raise TaskError(
+                f"teacher_weights has a weight for the baseline and one for each of the "
+                f"{len(self.teachers)} teachers, got {len(weights)} weights"
+            )
+        if not all(0 <= weight < math.inf for weight in weights) or not sum(weights) > 0:
+            raise TaskError(
+                "teacher_weights are finite numbers, none below 0 and not all 0, "
+                f"got {list(weights)}"
             )
 
 
@@ -113,6 +130,8 @@ class PreparedTask:
         input_names: Names of the inputs in an exported file.
         baseline: The model as the user built it, in evaluation mode.
         teachers: Further models to distil from, in evaluation mode.
+        teacher_weights: Weights of the baseline and of the teachers, which sum to 1; empty if all
+            weigh alike.
     """
 
     source: Task
@@ -126,6 +145,7 @@ class PreparedTask:
     input_names: tuple[str, ...]
     baseline: nn.Module
     teachers: tuple[nn.Module, ...]
+    teacher_weights: tuple[float, ...] = ()
 
     def digest(self) -> str:
         """Hash of everything in the splits."""
@@ -134,7 +154,12 @@ class PreparedTask:
 
 
 def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross entropy over the last dimension; targets of -100 are left out."""
+    """Cross entropy over the last dimension; targets of -100 are left out.
+
+    Of a model with a distillation token, which gives two outputs in training, it is that of their
+    mean.
+    """
+    outputs = joined(outputs)
     return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
 
 
@@ -188,9 +213,14 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
         ),
         baseline=_build(task.model, "model", seed),
         teachers=tuple(_build(build, "teacher", seed) for build in task.teachers),
+        teacher_weights=_shares(task.teacher_weights or ()),
     )
     _check_outputs(prepared, splits)
     return prepared
+
+
+def _shares(weights: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(weight) / float(sum(weights)) for weight in weights)
 
 
 def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
