@@ -41,6 +41,11 @@ def _trained(**stages: Mapping[str, Any]) -> Configs:
     return {**stages, "recover": RECOVER}
 
 
+def _halved(**recovery: object) -> Configs:
+    """Half of the layers, recovered in another way."""
+    return {"drop": {"share": 0.5, "importance": "loss"}, "recover": {**RECOVER, **recovery}}
+
+
 def _packed(**stages: Mapping[str, Any]) -> Configs:
     return {**_trained(**stages), "pack": {}}
 
@@ -70,6 +75,10 @@ TECHNIQUES: Mapping[str, Configs] = {
     "half the heads, taylor": _trained(heads={**HEADS, "importance": "taylor"}),
     "half the heads, random": _trained(heads={**HEADS, "importance": "random"}),
     "half the heads and channels": _trained(heads=HEADS, prune=PRUNE),
+    "half the layers, labels alone": _halved(soft_weight=0.0, temperature=None),
+    "half the layers, hard labels": _halved(soft_loss="hard", temperature=None, soft_weight=0.5),
+    "half the layers, two students": _halved(mutual=True, temperature=1.0, soft_weight=0.5),
+    "half the layers, early stop": _halved(epochs=20, patience=3, schedule="constant"),
     "channels, l2": _trained(prune=PRUNE),
     "channels, l1": _trained(prune={**PRUNE, "importance": "l1"}),
     "channels, taylor": _trained(prune={**PRUNE, "importance": "taylor"}),
@@ -150,7 +159,13 @@ SPACE: Mapping[str, Any] = {
         "bits": [2, 4],
         "allocation": ["even", "sensitivity"],
     },
-    "recover": {"epochs": [1, 10]},
+    "recover": {
+        "epochs": [1, 20],
+        "soft_loss": ["kl", "hard"],
+        "mutual": [False, True],
+        "patience": [0, 3],
+        "schedule": ["one_cycle", "constant"],
+    },
     "half": {"format": ["float16", "bfloat16", "fixed16"]},
     "blocks": {},
     "quantize": {

@@ -26,6 +26,7 @@ from parefront.spaces.distillation.recovery import (
 from parefront.spaces.distillation.stopping import BestWeights
 from parefront.spaces.distillation.training import Schedule, rate_at, train
 from parefront.spaces.pruning.weights import WeightPruning
+from parefront.spaces.ruled import weights_of
 from parefront.spaces.stage import StageContext, TargetTraits
 from tests.zoo import Memory, make
 
@@ -144,9 +145,9 @@ class TestMutual:
         )
         pruned = prune.apply(module, prune.anchors()[0], context).model
         trained, _ = recover(pruned, context, **MUTUAL)
-        zeros = [rule.keep for rule in trained.modules() if hasattr(rule, "keep")]
-        kept = sum(int(keep.sum()) for keep in zeros)
-        assert 0.15 < kept / sum(keep.numel() for keep in zeros) < 0.25
+        weights = [weight.weight for weight in weights_of(trained)[0]]
+        kept = sum(int(weight.count_nonzero()) for weight in weights)
+        assert 0.15 < kept / sum(weight.numel() for weight in weights) < 0.25
 
     def test_it_is_drawn_only_with_soft_targets(self) -> None:
         for weight in (0.0, 0.5):
