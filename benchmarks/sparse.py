@@ -65,12 +65,8 @@ def ways(w: Floats, x: Floats) -> tuple[dict[str, Callable[[], Floats]], float]:
     parts = csr.data, *(part.astype(np.int64) for part in (csr.indices, csr.indptr))
     cpu = ort.OrtDevice.make("cpu", 0)
     held = ort.SparseTensor.sparse_csr_from_numpy(np.array([n, n]), *parts, cpu)
-    columns = np.ascontiguousarray(x.T)
-    value, sparse_value = (
-        ort.OrtValue.ortvalue_from_numpy,
-        ort.OrtValue.ort_value_from_sparse_tensor,
-    )
-    feeds = {"w": sparse_value(held), "x": value(columns)}
+    columns, of = np.ascontiguousarray(x.T), ort.OrtValue
+    feeds = {"w": of.ort_value_from_sparse_tensor(held), "x": of.ortvalue_from_numpy(columns)}
     tensor = torch.from_numpy(w.T.copy()).to_sparse_csr()
     return {
         "dense": lambda: np.asarray(dense.run(None, {"x": x})[0]),

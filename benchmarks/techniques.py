@@ -32,8 +32,12 @@ RECOVER = {
     "epochs": 5,
     "learning_rate": 0.003,
     "soft_weight": 0.7,
+    "soft_loss": "kl",
     "temperature": 4.0,
     "batch_size": 64,
+    "schedule": "one_cycle",
+    "patience": 0,
+    "mutual": False,
 }
 
 
@@ -76,6 +80,7 @@ TECHNIQUES: Mapping[str, Configs] = {
     "half the heads, random": _trained(heads={**HEADS, "importance": "random"}),
     "half the heads and channels": _trained(heads=HEADS, prune=PRUNE),
     "half the layers, labels alone": _halved(soft_weight=0.0, temperature=None),
+    "half the layers, labels alone": _halved(soft_weight=0.0, soft_loss=None, temperature=None),
     "half the layers, hard labels": _halved(soft_loss="hard", temperature=None, soft_weight=0.5),
     "half the layers, two students": _halved(mutual=True, temperature=1.0, soft_weight=0.5),
     "half the layers, early stop": _halved(epochs=20, patience=3, schedule="constant"),
