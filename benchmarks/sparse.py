@@ -107,7 +107,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
     rows = []
     for size, batch, share in product((512,) if quick else (512, 2048), (1, 32), SHARES):
-        rows.append(compare(size, batch, share, 3 if quick else 15))
+        rows.append(compare(size, batch, share, 3 if quick else 7))
         print(json.dumps(rows[-1]), flush=True)
     names = rows[0].keys() - {"size", "batch", "zeros", "smaller"}
     print(json.dumps({n: max(r[n] for r in rows if r["zeros"] >= 0.9) for n in sorted(names)}))

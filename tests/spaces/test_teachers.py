@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from torch.nn import functional
 
 import parefront as pf
 from parefront.errors import StageError, TaskError
-from parefront.search.metrics import accuracy
+from parefront.objectives.targets.target import Target
+from parefront.search.baseline import trained_baseline
+from parefront.search.builder import Builder
 from parefront.search.task import cross_entropy, prepare
 from parefront.spaces.distillation.losses import blended, distillation_loss, heads, joined
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
+from parefront.spaces.space import Space
 from parefront.spaces.stage import StageContext, TargetTraits
 from tests.exporting import assert_ships
 from tests.tiny import data, model
@@ -115,6 +119,17 @@ class TestWeights:
         task = self.task(teachers=[model, model], teacher_weights=[2, 1, 1])
         assert prepare(task).teacher_weights == (0.5, 0.25, 0.25)
         assert prepare(self.task(teachers=[model])).teacher_weights == ()
+
+    def test_stages_are_given_them(self) -> None:
+        prepared = prepare(self.task(teachers=[model], teacher_weights=[1, 3]))
+        space = Space.of({"recover": {}}, TRAITS)
+        builder = Builder(
+            task=prepared, module=prepared.baseline, space=space,
+            target=Target(protocol="fixed"), seed=0,
+        )  # fmt: skip
+        context = builder.context(space.anchors()[0])
+        assert context.teacher_weights == (0.25, 0.75)
+        assert len(context.teachers) == 2
 
     @pytest.mark.parametrize(
         ("weights", "message"),
@@ -270,11 +285,15 @@ class TestDistillationToken:
         assert own is taught is outputs
         assert joined(outputs) is outputs
 
-    def test_it_is_a_baseline_and_ships(self) -> None:
-        task = pf.Task(model=TokenViT, train=data(64, 0), validation=data(32, 1), test=data(32, 2))
-        prepared = prepare(task)
-        assert prepared.metric is accuracy
-        context = token_context(prepared.baseline)
+    def test_it_is_a_baseline_and_ships(self, tmp_path: Path) -> None:
+        task = pf.Task(
+            model=TokenViT, train=data(64, 0), validation=data(32, 1), test=data(32, 2),
+            pretrain=pf.Pretrain(epochs=1),
+        )  # fmt: skip
+        baseline = trained_baseline(
+            prepare(task), tmp_path / "weights.pt", seed=0, tick=lambda: None
+        )
+        context = token_context(baseline)
         assert_ships(recover(TokenViT(), context, soft_weight=0.5, soft_loss="hard"), context)
 
     @pytest.mark.parametrize(
