@@ -91,7 +91,7 @@ def compare(size: int, batch: int, share: float, rounds: int) -> dict[str, float
         for name, run in each.items():
             run()  # what ran before had the caches
             start = time.thread_time()
-            for _ in range(10):
+            for _ in range(3):
                 run()
             times[name].append(time.thread_time() - start)
     dense = times.pop("dense")
