@@ -83,6 +83,7 @@ TECHNIQUES: Mapping[str, Configs] = {
     "half the layers, labels alone": _halved(soft_weight=0.0, soft_loss=None, temperature=None),
     "half the layers, hard labels": _halved(soft_loss="hard", temperature=None, soft_weight=0.5),
     "half the layers, two students": _halved(mutual=True, temperature=1.0, soft_weight=0.5),
+    "half the layers, 20 epochs": _halved(epochs=20),
     "half the layers, early stop": _halved(epochs=20, patience=3, schedule="constant"),
     "channels, l2": _trained(prune=PRUNE),
     "channels, l1": _trained(prune={**PRUNE, "importance": "l1"}),
