@@ -79,7 +79,6 @@ TECHNIQUES: Mapping[str, Configs] = {
     "half the heads, taylor": _trained(heads={**HEADS, "importance": "taylor"}),
     "half the heads, random": _trained(heads={**HEADS, "importance": "random"}),
     "half the heads and channels": _trained(heads=HEADS, prune=PRUNE),
-    "half the layers, labels alone": _halved(soft_weight=0.0, temperature=None),
     "half the layers, labels alone": _halved(soft_weight=0.0, soft_loss=None, temperature=None),
     "half the layers, hard labels": _halved(soft_loss="hard", temperature=None, soft_weight=0.5),
     "half the layers, two students": _halved(mutual=True, temperature=1.0, soft_weight=0.5),
