@@ -32,13 +32,22 @@ RECOVER = {
     "epochs": 5,
     "learning_rate": 0.003,
     "soft_weight": 0.7,
+    "soft_loss": "kl",
     "temperature": 4.0,
     "batch_size": 64,
+    "schedule": "one_cycle",
+    "patience": 0,
+    "mutual": False,
 }
 
 
 def _trained(**stages: Mapping[str, Any]) -> Configs:
     return {**stages, "recover": RECOVER}
+
+
+def _halved(**recovery: object) -> Configs:
+    """Half of the layers, recovered in another way."""
+    return {"drop": {"share": 0.5, "importance": "loss"}, "recover": {**RECOVER, **recovery}}
 
 
 def _packed(**stages: Mapping[str, Any]) -> Configs:
@@ -70,6 +79,11 @@ TECHNIQUES: Mapping[str, Configs] = {
     "half the heads, taylor": _trained(heads={**HEADS, "importance": "taylor"}),
     "half the heads, random": _trained(heads={**HEADS, "importance": "random"}),
     "half the heads and channels": _trained(heads=HEADS, prune=PRUNE),
+    "half the layers, labels alone": _halved(soft_weight=0.0, soft_loss=None, temperature=None),
+    "half the layers, hard labels": _halved(soft_loss="hard", temperature=None, soft_weight=0.5),
+    "half the layers, two students": _halved(mutual=True, temperature=1.0, soft_weight=0.5),
+    "half the layers, 20 epochs": _halved(epochs=20),
+    "half the layers, early stop": _halved(epochs=20, patience=3, schedule="constant"),
     "channels, l2": _trained(prune=PRUNE),
     "channels, l1": _trained(prune={**PRUNE, "importance": "l1"}),
     "channels, taylor": _trained(prune={**PRUNE, "importance": "taylor"}),
@@ -150,7 +164,13 @@ SPACE: Mapping[str, Any] = {
         "bits": [2, 4],
         "allocation": ["even", "sensitivity"],
     },
-    "recover": {"epochs": [1, 10]},
+    "recover": {
+        "epochs": [1, 20],
+        "soft_loss": ["kl", "hard"],
+        "mutual": [False, True],
+        "patience": [0, 3],
+        "schedule": ["one_cycle", "constant"],
+    },
     "half": {"format": ["float16", "bfloat16", "fixed16"]},
     "blocks": {},
     "quantize": {

@@ -108,6 +108,7 @@ class Builder:
             tick=tick,
             rungs=rungs,
             report=report,
+            teacher_weights=self.task.teacher_weights,
         )
 
     def training(self, candidate: Candidate) -> str | None:

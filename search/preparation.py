@@ -131,6 +131,7 @@ def _key(task: PreparedTask, module: nn.Module) -> str | None:
             task.digest(),
             object_digest(task.loss),
             [object_digest(teacher) for teacher in task.teachers],
+            list(task.teacher_weights),
             [(str(x.dtype), list(x.shape[1:])) for x in task.example],
             list(task.input_names),
             versions(),

@@ -14,6 +14,9 @@ from torch.nn import functional
 from parefront.errors import TaskError
 from parefront.search.data import Split
 from parefront.search.metrics import Metric, accuracy, mean_squared_error
+from parefront.search.task_checks import check_outputs
+from parefront.spaces.distillation.losses import joined
+from parefront.spaces.inspection import brief
 from parefront.spaces.stage import Inputs
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -65,9 +68,11 @@ class Task:
         pretrain: Trains the baseline first, once for a study.
         teachers: Builders of pretrained models to distil from beside the baseline. Their outputs
             have the baseline's shape.
+        teacher_weights: Weights of the baseline and of each of the `teachers`, in this order, in
+            what they answer together; they are divided by their sum. All weigh alike by default.
 
     Raises:
-        TaskError: If a part has the wrong type.
+        TaskError: If a part has the wrong type, or there is not a weight for each teacher.
 
     Example:
         A whole task file is about 30 lines: see `examples/mnist_cnn.py`.
@@ -83,6 +88,7 @@ class Task:
     example: torch.Tensor | tuple[torch.Tensor, ...] | None = None
     pretrain: Pretrain | None = None
     teachers: Sequence[Callable[[], nn.Module]] = ()
+    teacher_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module) or not callable(self.model):
@@ -94,6 +100,19 @@ class Task:
             raise TaskError(
                 "metric is a parefront.Metric, which also says which values are better, "
                 f"got {type(self.metric).__name__}; write metric=pf.Metric('name', function)"
+            )
+        weights = self.teacher_weights
+        if weights is None:
+            return
+        if len(weights) != 1 + len(self.teachers):
+            raise TaskError(
+                f"teacher_weights has a weight for the baseline and one for each of the "
+                f"{len(self.teachers)} teachers, got {len(weights)} weights"
+            )
+        if not all(0 <= weight < math.inf for weight in weights) or not sum(weights) > 0:
+            raise TaskError(
+                "teacher_weights are finite numbers, none below 0 and not all 0, "
+                f"got {list(weights)}"
             )
 
 
@@ -113,6 +132,8 @@ class PreparedTask:
         input_names: Names of the inputs in an exported file.
         baseline: The model as the user built it, in evaluation mode.
         teachers: Further models to distil from, in evaluation mode.
+        teacher_weights: Weights of the baseline and of the teachers, which sum to 1; empty if all
+            weigh alike.
     """
 
     source: Task
@@ -126,6 +147,7 @@ class PreparedTask:
     input_names: tuple[str, ...]
     baseline: nn.Module
     teachers: tuple[nn.Module, ...]
+    teacher_weights: tuple[float, ...] = ()
 
     def digest(self) -> str:
         """Hash of everything in the splits."""
@@ -134,7 +156,12 @@ class PreparedTask:
 
 
 def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross entropy over the last dimension; targets of -100 are left out."""
+    """Cross entropy over the last dimension; targets of -100 are left out.
+
+    Of a model with a distillation token, which gives two outputs in training, it is that of their
+    mean.
+    """
+    outputs = joined(outputs)
     return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
 
 
@@ -188,9 +215,14 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
         ),
         baseline=_build(task.model, "model", seed),
         teachers=tuple(_build(build, "teacher", seed) for build in task.teachers),
+        teacher_weights=_shares(task.teacher_weights or ()),
     )
-    _check_outputs(prepared, splits)
+    check_outputs(prepared, splits, classes=prepared.loss is cross_entropy)
     return prepared
+
+
+def _shares(weights: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(weight) / float(sum(weights)) for weight in weights)
 
 
 def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
@@ -199,7 +231,7 @@ def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
         try:
             module = builder()
         except Exception as error:  # user code: whatever it raises is the task's fault
-            raise TaskError(f"building the {what} failed: {_one_line(error)}") from error
+            raise TaskError(f"building the {what} failed: {brief(error)}") from error
     if not isinstance(module, nn.Module):
         raise TaskError(
             f"the {what} function builds a torch.nn.Module, got {type(module).__name__}"
@@ -212,94 +244,3 @@ def _example(task: Task, train: Split) -> Inputs:
         return tuple(x[:1] for x in train.inputs)
     given = task.example if isinstance(task.example, tuple) else (task.example,)
     return tuple(x[:1] for x in given)
-
-
-def _check_outputs(task: PreparedTask, splits: dict[str, Split]) -> None:
-    runs = {"example input": task.example}
-    runs |= {f"{name} split": tuple(x[:2] for x in s.inputs) for name, s in splits.items()}
-    outputs = task.example[0]
-    for name, inputs in runs.items():
-        outputs = _forward(task.baseline, inputs, name)
-    for teacher in task.teachers:
-        taught = _forward(teacher, runs["calibration split"], "calibration split")
-        if taught.shape != outputs.shape:
-            raise TaskError(
-                "a teacher's outputs have the baseline's shape, "
-                f"got {tuple(taught.shape)} and {tuple(outputs.shape)}"
-            )
-    if task.loss is cross_entropy:
-        for name, split in splits.items():
-            _check_labels(split, outputs, name)
-    elif task.source.loss is None:
-        expected = (*task.train.targets.shape[1:],)
-        if outputs.shape[1:] != torch.Size(expected):
-            raise TaskError(
-                f"for regression, outputs and targets have one shape, got {tuple(outputs.shape)} "
-                f"and targets {('N', *expected)}; reshape the targets or give a loss"
-            )
-    _check_loss_and_metric(task)
-
-
-def _forward(module: nn.Module, inputs: Inputs, name: str) -> torch.Tensor:
-    try:
-        with torch.no_grad():
-            outputs = module(*inputs)
-    except Exception as error:  # user code: whatever it raises is the task's fault
-        shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in inputs)
-        raise TaskError(
-            f"the model does not accept the {name} of shape {shapes}: {_one_line(error)}"
-        ) from error
-    if not isinstance(outputs, torch.Tensor):
-        raise TaskError(
-            f"the model returns one tensor, batch first, got {type(outputs).__name__}; "
-            "wrap it in a module that returns the tensor"
-        )
-    if outputs.ndim < 1 or len(outputs) != len(inputs[0]):
-        raise TaskError(
-            f"the model's output keeps the batch first, got {tuple(outputs.shape)} "
-            f"for a batch of {len(inputs[0])}"
-        )
-    return outputs
-
-
-def _check_labels(split: Split, outputs: torch.Tensor, name: str) -> None:
-    labels = split.targets[split.targets != -100]
-    classes = outputs.shape[-1]
-    if labels.is_floating_point():
-        raise TaskError(f"the {name} split has floating-point targets, the training split labels")
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise TaskError(
-            f"labels of the {name} split run from {int(labels.min())} to {int(labels.max())}, but "
-            f"the model has {classes} outputs, so labels lie in [0, {classes - 1}]; "
-            "fix the labels or the model's last layer"
-        )
-
-
-def _check_loss_and_metric(task: PreparedTask) -> None:
-    inputs = tuple(x[:2] for x in task.train.inputs)
-    targets = task.train.targets[:2]
-    with torch.no_grad():
-        outputs = task.baseline(*inputs)
-        try:
-            loss = task.loss(outputs, targets)
-        except Exception as error:  # user code: whatever it raises is the task's fault
-            raise TaskError(
-                f"the loss does not accept outputs {tuple(outputs.shape)} and targets "
-                f"{tuple(targets.shape)}: {_one_line(error)}"
-            ) from error
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        raise TaskError("the loss returns a tensor with one number, the mean over the batch")
-    try:
-        value = float(task.metric.function(outputs.numpy(), targets.numpy()))
-    except Exception as error:  # user code: whatever it raises is the task's fault
-        raise TaskError(
-            f"metric '{task.metric.name}' does not accept arrays of outputs "
-            f"{tuple(outputs.shape)} and targets {tuple(targets.shape)}: {_one_line(error)}"
-        ) from error
-    if math.isinf(value):
-        raise TaskError(f"metric '{task.metric.name}' returns a finite number, got {value}")
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

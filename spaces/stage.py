@@ -93,6 +93,8 @@ class StageContext:
         rungs: Shares of a training, ascending in (0, 1), at which a dear stage reports.
         report: Called with such a share and the module in evaluation mode when it is reached;
             raises when the training is not worth going on with. It may not change the module.
+        teacher_weights: Weights of the teachers in what they answer together, which sum to 1; all
+            weigh alike if it is empty.
     """
 
     example: Inputs
@@ -105,6 +107,7 @@ class StageContext:
     tick: Callable[[], None] = lambda: None
     rungs: tuple[float, ...] = ()
     report: Callable[[float, nn.Module], None] = lambda share, module: None  # noqa: ARG005
+    teacher_weights: tuple[float, ...] = ()
 
 
 C = TypeVar("C", bound=StageConfig)

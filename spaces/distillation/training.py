@@ -15,6 +15,7 @@ from torch import nn
 
 from parefront.errors import TrainingError
 from parefront.spaces.distillation.averaging import RunningAverage
+from parefront.spaces.distillation.stopping import BestWeights
 from parefront.spaces.stage import BatchSource, Inputs
 
 BatchLoss = Callable[[Inputs, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -36,6 +37,12 @@ class Paced(Protocol):
         ...
 
 
+def is_paced(module: nn.Module) -> bool:
+    """Whether a part of a module changes with its training."""
+    return any(isinstance(part, Paced) for part in module.modules())
+
+
+Schedule = Literal["one_cycle", "cosine", "constant"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 _OPTIMIZERS: Mapping[
     Optimizer, Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
@@ -55,26 +62,34 @@ class TrainingLog:
     """What a training run did.
 
     Attributes:
-        epochs: Passes over the examples.
+        epochs: Passes over the examples that were made.
         steps: Updates of the parameters.
         final_loss: Mean loss of the batches of the last epoch; lower is better.
+        best_epoch: The epoch whose weights were left, where that was watched; else `None`.
     """
 
     epochs: int
     steps: int
     final_loss: float
+    best_epoch: int | None = None
 
 
-def rate_at(step: int, steps: int, peak: float) -> float:
-    """Learning rate of a step: a linear rise to `peak`, then half a cosine down to almost zero.
-
-    The one-cycle form of Smith and Topin, "Super-convergence" (2018), without its momentum.
+def rate_at(step: int, steps: int, peak: float, schedule: Schedule = "one_cycle") -> float:
+    """Learning rate of a step.
 
     Args:
         step: Number of the step, from 0 to `steps - 1`.
         steps: Steps of the whole run.
         peak: Largest learning rate.
+        schedule: `"one_cycle"`, a linear rise to `peak`, then half a cosine down to almost zero,
+            which is the form of Smith and Topin, "Super-convergence" (2018), without its momentum;
+            `"cosine"`, the half cosine alone (Loshchilov and Hutter, "SGDR", 2017, without
+            restarts); or `"constant"`.
     """
+    if schedule == "constant":
+        return peak
+    if schedule == "cosine":
+        return peak * 0.5 * (1.0 + math.cos(math.pi * step / steps))
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
         return peak * (step + 1) / rise
@@ -96,6 +111,9 @@ def train(
     optimizer: Optimizer = "adam",
     average: float | None = None,
     beside: Sequence[nn.Parameter] = (),
+    schedule: Schedule = "one_cycle",
+    patience: int = 0,
+    watch: Callable[[nn.Module], float] = lambda module: math.nan,  # noqa: ARG005
 ) -> TrainingLog:
     """Trains a module in place and leaves it in evaluation mode.
 
@@ -110,7 +128,7 @@ def train(
         data: Training examples, shuffled anew in each epoch.
         loss: Mean loss of a batch from `(inputs, outputs, targets)`.
         epochs: Passes over the examples, at least 1.
-        learning_rate: Largest learning rate of the one-cycle schedule.
+        learning_rate: Largest learning rate of the schedule.
         batch_size: Examples in a batch.
         seed: Seed of everything random, not negative.
         tick: Called after each batch; what it raises ends the training.
@@ -124,9 +142,15 @@ def train(
         average: Decay of a running average of the parameters over the steps, in (0, 1), which is
             what is reported and what is left; `None` leaves the last parameters.
         beside: Parameters of the loss, trained with the module's.
+        schedule: How the learning rate goes, as `rate_at`; it does not know of `patience`.
+        patience: Epochs in a row without a lower `watch` after which the training ends; what is
+            left is as it was after the best epoch. 0 trains all epochs and leaves the last.
+        watch: How good the module is, which it is given in evaluation mode and without gradients
+            after each epoch; lower is better. Called only with a `patience`.
 
     Raises:
-        ValueError: If the rungs are not ascending in (0, 1).
+        ValueError: If the rungs are not ascending in (0, 1), or there is a `patience` for a module
+            with parts that are `Paced`, which are not what they have to be in an early epoch.
         TrainingError: If there is nothing to train or to train on, or if the loss or its
             gradient stops being finite.
     """
@@ -142,7 +166,10 @@ def train(
     trained = [*parameters, *beside]
     updates = _OPTIMIZERS[optimizer](trained, learning_rate)
     paced = [part for part in module.modules() if isinstance(part, Paced)]
+    if patience and paced:
+        raise ValueError("expected no patience for a module with parts that are paced")
     averaged = None if average is None else RunningAverage(parameters, average)
+    best = BestWeights(module) if patience else None
     orders = np.random.SeedSequence(seed).generate_state(epochs).tolist()
     step, mean = 0, math.nan
     # Not `torch.manual_seed`, which would reseed the generators of accelerators as well.
@@ -155,7 +182,7 @@ def train(
                 for inputs, targets in islice(data.batches(batch_size, seed=order), in_epoch):
                     for part in paced:
                         part.advance(step / steps)
-                    rate = rate_at(step, steps, learning_rate)
+                    rate = rate_at(step, steps, learning_rate, schedule)
                     step += 1
                     updates.param_groups[0]["lr"] = rate
                     updates.zero_grad()
@@ -177,14 +204,21 @@ def train(
                         with averaged.taken() if averaged else nullcontext(), _looked_at(module):
                             report(due[step], module)
                 mean = total / in_epoch
+                if best is not None:
+                    with averaged.taken() if averaged else nullcontext(), _looked_at(module):
+                        best.look(epoch, watch(module))
+                    if best.waited >= patience:
+                        break
             for part in paced:
                 part.advance(1.0)
-            if averaged is not None:
+            if best is not None and best.epoch is not None:
+                best.take()
+            elif averaged is not None:
                 averaged.take()
         finally:
             updates.zero_grad()
             module.eval()
-    return TrainingLog(epochs, step, mean)
+    return TrainingLog(step // in_epoch, step, mean, best.epoch if best else None)
 
 
 def _steps_of(rungs: Sequence[float], steps: int) -> dict[int, float]:
