@@ -133,6 +133,7 @@ def _key(task: PreparedTask, module: nn.Module) -> str | None:
             [object_digest(teacher) for teacher in task.teachers],
             [(str(x.dtype), list(x.shape[1:])) for x in task.example],
             list(task.input_names),
+            *([{name: dict(axes) for name, axes in task.dynamic.items()}] if task.dynamic else ()),
             versions(),
         )
     except Undescribed:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from parefront.errors import TaskError
+from parefront.objectives.targets.runtime import Dynamic
+from parefront.search.adapter import Output, adapted
 from parefront.search.data import Split
+from parefront.search.dynamic import Varying, check_shapes, dynamic_dimensions
 from parefront.search.metrics import Metric, accuracy, mean_squared_error
+from parefront.search.task_checks import check_outputs, one_line
 from parefront.spaces.stage import Inputs
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -49,7 +52,8 @@ class Task:
     """A model, its data, and what counts as good.
 
     Splits are `(inputs, targets)` pairs of arrays, `Split`s or torch data sets; `inputs` may be a
-    tuple of arrays for a model with several inputs.
+    tuple of arrays for a model with several inputs, or arrays by name, which become keywords of
+    the model and names of the exported file's inputs.
 
     Attributes:
         model: Builds the baseline model, trained unless `pretrain` is given.
@@ -62,6 +66,11 @@ class Task:
         loss: Mean loss of a batch from `(outputs, targets)`, lower is better. By default cross
             entropy over the last dimension when targets are integers, else mean squared error.
         example: Example inputs; the first training example by default.
+        output: Which output counts, of a model that returns several: its name or place. The
+            exported file has just this one.
+        dynamic: Dimensions of inputs, besides the batch, that may have any size in the exported
+            file: by name of the input the numbers of these dimensions, of which those of one size
+            vary together, or their numbers with names, where those of one name do.
         pretrain: Trains the baseline first, once for a study.
         teachers: Builders of pretrained models to distil from beside the baseline. Their outputs
             have the baseline's shape.
@@ -80,7 +89,9 @@ class Task:
     calibration: object = None
     metric: Metric | None = None
     loss: Loss | None = None
-    example: torch.Tensor | tuple[torch.Tensor, ...] | None = None
+    example: torch.Tensor | tuple[torch.Tensor, ...] | Mapping[str, torch.Tensor] | None = None
+    output: Output | None = None
+    dynamic: Varying | None = None
     pretrain: Pretrain | None = None
     teachers: Sequence[Callable[[], nn.Module]] = ()
 
@@ -111,8 +122,10 @@ class PreparedTask:
         loss: The loss.
         example: Example inputs, a batch of one.
         input_names: Names of the inputs in an exported file.
-        baseline: The model as the user built it, in evaluation mode.
-        teachers: Further models to distil from, in evaluation mode.
+        baseline: The model as the user built it, in evaluation mode; in an adapter if it takes
+            keywords or returns several outputs.
+        teachers: Further models to distil from, in evaluation mode, adapted in the same way.
+        dynamic: Names of the dimensions that may vary, by input and number.
     """
 
     source: Task
@@ -126,6 +139,7 @@ class PreparedTask:
     input_names: tuple[str, ...]
     baseline: nn.Module
     teachers: tuple[nn.Module, ...]
+    dynamic: Dynamic = field(default_factory=dict)
 
     def digest(self) -> str:
         """Hash of everything in the splits."""
@@ -156,11 +170,16 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
             splits[name] = Split.of(getattr(task, name))
         except TaskError as error:
             raise TaskError(f"{name} split: {error}") from error
-    train, validation, test = splits.values()
-    calibration = (
+    train = splits["train"]
+    splits["calibration"] = (
         train.head(_CALIBRATION) if task.calibration is None else Split.of(task.calibration)
     )
-    splits["calibration"] = calibration
+    for name, split in splits.items():
+        try:
+            splits[name] = split.in_order(train.names)
+        except TaskError as error:
+            raise TaskError(f"{name} split: {error}") from error
+    train, validation, test, calibration = splits.values()
     for name, split in splits.items():
         if not len(split):
             raise TaskError(f"the {name} split is empty; give it at least one example")
@@ -171,6 +190,12 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
                 f"the test split shares {shared} examples with the {name} split; "
                 "take disjoint indices, or the test figures mean nothing"
             )
+    names, example = train.names, _example(task, train)
+    input_names = names or (
+        ("input",)
+        if len(train.inputs) == 1
+        else tuple(f"input_{index}" for index in range(len(train.inputs)))
+    )
     labels = not train.targets.is_floating_point()
     prepared = PreparedTask(
         source=task,
@@ -180,16 +205,17 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
         calibration=calibration,
         metric=task.metric or (accuracy if labels else mean_squared_error),
         loss=task.loss or (cross_entropy if labels else functional.mse_loss),
-        example=_example(task, train),
-        input_names=tuple(
-            ["input"]
-            if len(train.inputs) == 1
-            else [f"input_{index}" for index in range(len(train.inputs))]
+        example=example,
+        input_names=input_names,
+        baseline=adapted(_build(task.model, "model", seed), names, task.output),
+        teachers=tuple(
+            adapted(_build(build, "teacher", seed), names, task.output) for build in task.teachers
         ),
-        baseline=_build(task.model, "model", seed),
-        teachers=tuple(_build(build, "teacher", seed) for build in task.teachers),
+        dynamic=dynamic_dimensions(task.dynamic, input_names, example),
     )
-    _check_outputs(prepared, splits)
+    check_outputs(prepared, splits, classes=prepared.loss is cross_entropy)
+    files = {name: split for name, split in splits.items() if name != "train"}
+    check_shapes(files, input_names, example, prepared.dynamic)
     return prepared
 
 
@@ -199,7 +225,7 @@ def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
         try:
             module = builder()
         except Exception as error:  # user code: whatever it raises is the task's fault
-            raise TaskError(f"building the {what} failed: {_one_line(error)}") from error
+            raise TaskError(f"building the {what} failed: {one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise TaskError(
             f"the {what} function builds a torch.nn.Module, got {type(module).__name__}"
@@ -208,98 +234,14 @@ def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
 
 
 def _example(task: Task, train: Split) -> Inputs:
-    if task.example is None:
+    given = task.example
+    if given is None:
         return tuple(x[:1] for x in train.inputs)
-    given = task.example if isinstance(task.example, tuple) else (task.example,)
-    return tuple(x[:1] for x in given)
-
-
-def _check_outputs(task: PreparedTask, splits: dict[str, Split]) -> None:
-    runs = {"example input": task.example}
-    runs |= {f"{name} split": tuple(x[:2] for x in s.inputs) for name, s in splits.items()}
-    outputs = task.example[0]
-    for name, inputs in runs.items():
-        outputs = _forward(task.baseline, inputs, name)
-    for teacher in task.teachers:
-        taught = _forward(teacher, runs["calibration split"], "calibration split")
-        if taught.shape != outputs.shape:
+    if isinstance(given, Mapping):
+        if train.names is None or set(given) != set(train.names):
             raise TaskError(
-                "a teacher's outputs have the baseline's shape, "
-                f"got {tuple(taught.shape)} and {tuple(outputs.shape)}"
+                f"the example has inputs of the names {', '.join(given)}, the training split "
+                f"{', '.join(train.names) if train.names else 'none'}; give both the same"
             )
-    if task.loss is cross_entropy:
-        for name, split in splits.items():
-            _check_labels(split, outputs, name)
-    elif task.source.loss is None:
-        expected = (*task.train.targets.shape[1:],)
-        if outputs.shape[1:] != torch.Size(expected):
-            raise TaskError(
-                f"for regression, outputs and targets have one shape, got {tuple(outputs.shape)} "
-                f"and targets {('N', *expected)}; reshape the targets or give a loss"
-            )
-    _check_loss_and_metric(task)
-
-
-def _forward(module: nn.Module, inputs: Inputs, name: str) -> torch.Tensor:
-    try:
-        with torch.no_grad():
-            outputs = module(*inputs)
-    except Exception as error:  # user code: whatever it raises is the task's fault
-        shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in inputs)
-        raise TaskError(
-            f"the model does not accept the {name} of shape {shapes}: {_one_line(error)}"
-        ) from error
-    if not isinstance(outputs, torch.Tensor):
-        raise TaskError(
-            f"the model returns one tensor, batch first, got {type(outputs).__name__}; "
-            "wrap it in a module that returns the tensor"
-        )
-    if outputs.ndim < 1 or len(outputs) != len(inputs[0]):
-        raise TaskError(
-            f"the model's output keeps the batch first, got {tuple(outputs.shape)} "
-            f"for a batch of {len(inputs[0])}"
-        )
-    return outputs
-
-
-def _check_labels(split: Split, outputs: torch.Tensor, name: str) -> None:
-    labels = split.targets[split.targets != -100]
-    classes = outputs.shape[-1]
-    if labels.is_floating_point():
-        raise TaskError(f"the {name} split has floating-point targets, the training split labels")
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise TaskError(
-            f"labels of the {name} split run from {int(labels.min())} to {int(labels.max())}, but "
-            f"the model has {classes} outputs, so labels lie in [0, {classes - 1}]; "
-            "fix the labels or the model's last layer"
-        )
-
-
-def _check_loss_and_metric(task: PreparedTask) -> None:
-    inputs = tuple(x[:2] for x in task.train.inputs)
-    targets = task.train.targets[:2]
-    with torch.no_grad():
-        outputs = task.baseline(*inputs)
-        try:
-            loss = task.loss(outputs, targets)
-        except Exception as error:  # user code: whatever it raises is the task's fault
-            raise TaskError(
-                f"the loss does not accept outputs {tuple(outputs.shape)} and targets "
-                f"{tuple(targets.shape)}: {_one_line(error)}"
-            ) from error
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        raise TaskError("the loss returns a tensor with one number, the mean over the batch")
-    try:
-        value = float(task.metric.function(outputs.numpy(), targets.numpy()))
-    except Exception as error:  # user code: whatever it raises is the task's fault
-        raise TaskError(
-            f"metric '{task.metric.name}' does not accept arrays of outputs "
-            f"{tuple(outputs.shape)} and targets {tuple(targets.shape)}: {_one_line(error)}"
-        ) from error
-    if math.isinf(value):
-        raise TaskError(f"metric '{task.metric.name}' returns a finite number, got {value}")
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        given = tuple(given[name] for name in train.names)
+    return tuple(x[:1] for x in (given if isinstance(given, tuple) else (given,)))
