@@ -80,7 +80,8 @@ def counts(path: Path, shape: Sequence[int], name: str = "input") -> tuple[int, 
 
 
 def exported(module: nn.Module, context: StageContext, path: Path, how: Any = trace) -> Path:
-    path.write_bytes(how(module, context.example, context.input_names, ["output"], True))
+    axes = {name: {0: "batch"} for name in (*context.input_names, "output")}
+    path.write_bytes(how(module, context.example, context.input_names, ["output"], axes))
     return path
 
 
