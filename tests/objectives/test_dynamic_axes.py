@@ -134,9 +134,7 @@ def test_runtimes_with_fixed_shapes_say_so(name: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "name", ["openvino", "torch", pytest.param("aotinductor", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["openvino", pytest.param("aotinductor", marks=pytest.mark.slow)])
 def test_other_runtimes_run_other_lengths(name: str, tmp_path: Path) -> None:
     runtime, module = RUNTIMES[name], Tokens().eval()
     path = tmp_path / f"m.{runtime.format}"
