@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from parefront.errors import BuildError
+from parefront.objectives.targets.axes import Axes
 from parefront.objectives.targets.catalog import RUNTIMES
 from parefront.objectives.targets.onnx_export import export_onnx
 from parefront.objectives.targets.shape_checks import only_shapes_decide
@@ -69,7 +70,7 @@ class Tokens(nn.Module):
         if ids.shape != mask.shape:
             raise ValueError("a mask for each token")
         found = self.embed(ids) + self.places.weight[: ids.shape[1]]
-        return (found * mask[..., None]).sum(dim=1)
+        return (found * mask[..., None]).sum(dim=1)  # type: ignore[no-any-return]
 
 
 class Fixed(nn.Module):
@@ -167,6 +168,6 @@ class ByValue(nn.Module):
     ("module", "trusted"), [(ByRows(), False), (ByWidth(), True), (ByValue(), False)], ids=repr
 )
 def test_branches_on_fixed_shapes_are_told_from_others(module: nn.Module, trusted: bool) -> None:
-    axes = {"x": {0: "batch"}}
+    axes: Axes = {"x": {0: "batch"}}
     places = frozenset({type(module).__name__})
     assert only_shapes_decide(module, (torch.ones(2, 4),), ("x",), axes, places) is trusted

@@ -169,7 +169,7 @@ class Named(TensorDataset):
     """Yields inputs by name."""
 
     def __getitem__(self, index: int) -> Any:
-        ids, mask, label = super().__getitem__(index)
+        ids, mask, label = (each[index] for each in self.tensors)
         return {"ids": ids, "mask": mask}, label
 
 
