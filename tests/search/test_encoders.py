@@ -24,6 +24,7 @@ from tests.search.encoders import ENCODERS, padded, task
 
 SMALLER = (
     "drop",
+    "heads",
     "prune",
     "factorize",
     "sparsify",
