@@ -220,6 +220,7 @@ class Builder:
                 tiled(self.task.example, self.target.batch_size),
                 self.task.input_names,
                 path,
+                dynamic=self.task.dynamic,
             )
 
     def _export(self, module: nn.Module, path: Path, watch: Watch) -> onnx.ModelProto:

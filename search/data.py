@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,16 @@ class Split:
     """Examples for one purpose: training, calibration, validation or test.
 
     Args:
-        inputs: One array or a tuple of arrays, examples along the first dimension.
+        inputs: One array, a tuple of arrays, or arrays by name, which the model then gets as
+            keywords; examples along the first dimension.
         targets: Array of targets, examples along the first dimension.
         indices: Takes these examples only. Splits that index the same arrays are checked for
             overlap.
+
+    Attributes:
+        inputs: The arrays of the inputs, as tensors in order.
+        names: Their names, or `None` if they have none.
+        targets: The targets, as a tensor.
 
     Raises:
         TaskError: If the arrays have different lengths or an index is out of range.
@@ -37,12 +44,18 @@ class Split:
 
     def __init__(
         self,
-        inputs: ArrayLike | Sequence[ArrayLike],
+        inputs: ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike],
         targets: ArrayLike,
         *,
         indices: ArrayLike | Sequence[int] | None = None,
     ) -> None:
-        many = inputs if isinstance(inputs, tuple | list) else (inputs,)
+        self.names: tuple[str, ...] | None = None
+        many: Sequence[ArrayLike]
+        if isinstance(inputs, Mapping):
+            self.names = tuple(str(name) for name in inputs)
+            many = tuple(inputs.values())
+        else:
+            many = inputs if isinstance(inputs, tuple | list) else (inputs,)
         tensors = tuple(torch.as_tensor(x) for x in many)
         labels = torch.as_tensor(targets)
         lengths = {len(x) if x.ndim else 0 for x in (*tensors, labels)}
@@ -68,8 +81,8 @@ class Split:
     def of(cls, data: object) -> Split:
         """Makes a split from what a task may be given: a split, `(inputs, targets)` or a data set.
 
-        A map-style data set of `(input, target)` pairs, where the input is a tensor or a tuple of
-        tensors, is read into memory.
+        A map-style data set of `(input, target)` pairs, where the input is a tensor, a tuple of
+        tensors or tensors by name, is read into memory.
 
         Raises:
             TaskError: If it is none of these.
@@ -88,6 +101,7 @@ class Split:
     @classmethod
     def _of_dataset(cls, data: Dataset[Any]) -> Split:
         inputs: list[Inputs] = []
+        names: tuple[str, ...] | None = None
         targets: list[torch.Tensor] = []
         for batch in DataLoader(data, batch_size=256):
             if not isinstance(batch, tuple | list) or len(batch) != 2:
@@ -96,12 +110,16 @@ class Split:
                     f"got {type(batch).__name__} of length {len(batch)}"
                 )
             x, y = batch
+            if isinstance(x, Mapping):
+                names = tuple(x)
+                x = tuple(x.values())
             inputs.append(tuple(x) if isinstance(x, tuple | list) else (x,))
             targets.append(y)
         if not targets:
             raise TaskError("expected at least one example in a split, got an empty data set")
         columns = tuple(torch.cat(parts) for parts in zip(*inputs, strict=True))
         split = cls(columns, torch.cat(targets))
+        split.names = names
         if isinstance(data, Subset):
             split.source, split.indices = data.dataset, frozenset(data.indices)
         return split
@@ -113,7 +131,11 @@ class Split:
         def kind(x: torch.Tensor) -> str:
             return str(x.dtype).removeprefix("torch.")
 
-        shapes = ", ".join(f"{tuple(x.shape[1:])} {kind(x)}" for x in self.inputs)
+        names = [f"{name} " for name in self.names or ()] or [""] * len(self.inputs)
+        shapes = ", ".join(
+            f"{name}{tuple(x.shape[1:])} {kind(x)}"
+            for name, x in zip(names, self.inputs, strict=True)
+        )
         return f"Split({len(self)} examples, inputs {shapes}, targets {kind(self.targets)})"
 
     def batches(
@@ -137,7 +159,31 @@ class Split:
 
     def head(self, count: int) -> Split:
         """The first `count` examples, or all when there are fewer."""
-        return Split(tuple(x[:count] for x in self.inputs), self.targets[:count])
+        found = Split(tuple(x[:count] for x in self.inputs), self.targets[:count])
+        found.names = self.names
+        return found
+
+    def in_order(self, names: tuple[str, ...] | None) -> Split:
+        """The same examples with their inputs in the order of some names.
+
+        Raises:
+            TaskError: If the inputs have other names.
+        """
+        if self.names == names:
+            return self
+        mine, theirs = (
+            "no names" if each is None else f"the names {', '.join(each)}"
+            for each in (self.names, names)
+        )
+        if self.names is None or names is None or set(self.names) != set(names):
+            raise TaskError(
+                f"its inputs have {mine}, those of the training split {theirs}; "
+                "give all splits the same inputs"
+            )
+        found = copy.copy(self)
+        found.inputs = tuple(self.inputs[self.names.index(name)] for name in names)
+        found.names = names
+        return found
 
     def feeds(self, names: Sequence[str]) -> dict[str, Array]:
         """The inputs of all examples as named arrays."""
@@ -153,8 +199,8 @@ class Split:
         return len(mine & theirs)
 
     def digest(self) -> str:
-        """SHA-256 over types, shapes and bytes of all arrays, as 64 hexadecimal digits."""
-        found = hashlib.sha256()
+        """SHA-256 over names, types, shapes and bytes of all arrays, as 64 hexadecimal digits."""
+        found = hashlib.sha256(" ".join(self.names or ()).encode())
         for x in (*self.inputs, self.targets):
             found.update(f"{x.dtype}{tuple(x.shape)}".encode())
             found.update(np.ascontiguousarray(x.numpy()).data)

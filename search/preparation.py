@@ -134,6 +134,7 @@ def _key(task: PreparedTask, module: nn.Module) -> str | None:
             list(task.teacher_weights),
             [(str(x.dtype), list(x.shape[1:])) for x in task.example],
             list(task.input_names),
+            *([{name: dict(axes) for name, axes in task.dynamic.items()}] if task.dynamic else ()),
             versions(),
         )
     except Undescribed:

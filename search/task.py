@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from parefront.errors import TaskError
+from parefront.objectives.targets.runtime import Dynamic
+from parefront.search.adapter import Output, adapted
 from parefront.search.data import Split
+from parefront.search.dynamic import Varying, check_shapes, dynamic_dimensions
 from parefront.search.metrics import Metric, accuracy, mean_squared_error
 from parefront.search.task_checks import check_outputs
 from parefront.spaces.distillation.losses import joined
@@ -52,7 +55,8 @@ class Task:
     """A model, its data, and what counts as good.
 
     Splits are `(inputs, targets)` pairs of arrays, `Split`s or torch data sets; `inputs` may be a
-    tuple of arrays for a model with several inputs.
+    tuple of arrays for a model with several inputs, or arrays by name, which become keywords of
+    the model and names of the exported file's inputs.
 
     Attributes:
         model: Builds the baseline model, trained unless `pretrain` is given.
@@ -65,6 +69,11 @@ class Task:
         loss: Mean loss of a batch from `(outputs, targets)`, lower is better. By default cross
             entropy over the last dimension when targets are integers, else mean squared error.
         example: Example inputs; the first training example by default.
+        output: Which output counts, of a model that returns several: its name or place. The
+            exported file has just this one.
+        dynamic: Dimensions of inputs, besides the batch, that may have any size in the exported
+            file: by name of the input the numbers of these dimensions, of which those of one size
+            vary together, or their numbers with names, where those of one name do.
         pretrain: Trains the baseline first, once for a study.
         teachers: Builders of pretrained models to distil from beside the baseline. Their outputs
             have the baseline's shape.
@@ -85,7 +94,9 @@ class Task:
     calibration: object = None
     metric: Metric | None = None
     loss: Loss | None = None
-    example: torch.Tensor | tuple[torch.Tensor, ...] | None = None
+    example: torch.Tensor | tuple[torch.Tensor, ...] | Mapping[str, torch.Tensor] | None = None
+    output: Output | None = None
+    dynamic: Varying | None = None
     pretrain: Pretrain | None = None
     teachers: Sequence[Callable[[], nn.Module]] = ()
     teacher_weights: Sequence[float] | None = None
@@ -130,10 +141,12 @@ class PreparedTask:
         loss: The loss.
         example: Example inputs, a batch of one.
         input_names: Names of the inputs in an exported file.
-        baseline: The model as the user built it, in evaluation mode.
-        teachers: Further models to distil from, in evaluation mode.
+        baseline: The model as the user built it, in evaluation mode; in an adapter if it takes
+            keywords or returns several outputs.
+        teachers: Further models to distil from, in evaluation mode, adapted in the same way.
         teacher_weights: Weights of the baseline and of the teachers, which sum to 1; empty if all
             weigh alike.
+        dynamic: Names of the dimensions that may vary, by input and number.
     """
 
     source: Task
@@ -148,6 +161,7 @@ class PreparedTask:
     baseline: nn.Module
     teachers: tuple[nn.Module, ...]
     teacher_weights: tuple[float, ...] = ()
+    dynamic: Dynamic = field(default_factory=dict)
 
     def digest(self) -> str:
         """Hash of everything in the splits."""
@@ -183,11 +197,16 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
             splits[name] = Split.of(getattr(task, name))
         except TaskError as error:
             raise TaskError(f"{name} split: {error}") from error
-    train, validation, test = splits.values()
-    calibration = (
+    train = splits["train"]
+    splits["calibration"] = (
         train.head(_CALIBRATION) if task.calibration is None else Split.of(task.calibration)
     )
-    splits["calibration"] = calibration
+    for name, split in splits.items():
+        try:
+            splits[name] = split.in_order(train.names)
+        except TaskError as error:
+            raise TaskError(f"{name} split: {error}") from error
+    train, validation, test, calibration = splits.values()
     for name, split in splits.items():
         if not len(split):
             raise TaskError(f"the {name} split is empty; give it at least one example")
@@ -198,6 +217,12 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
                 f"the test split shares {shared} examples with the {name} split; "
                 "take disjoint indices, or the test figures mean nothing"
             )
+    names, example = train.names, _example(task, train)
+    input_names = names or (
+        ("input",)
+        if len(train.inputs) == 1
+        else tuple(f"input_{index}" for index in range(len(train.inputs)))
+    )
     labels = not train.targets.is_floating_point()
     prepared = PreparedTask(
         source=task,
@@ -207,17 +232,18 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
         calibration=calibration,
         metric=task.metric or (accuracy if labels else mean_squared_error),
         loss=task.loss or (cross_entropy if labels else functional.mse_loss),
-        example=_example(task, train),
-        input_names=tuple(
-            ["input"]
-            if len(train.inputs) == 1
-            else [f"input_{index}" for index in range(len(train.inputs))]
+        example=example,
+        input_names=input_names,
+        baseline=adapted(_build(task.model, "model", seed), names, task.output),
+        teachers=tuple(
+            adapted(_build(build, "teacher", seed), names, task.output) for build in task.teachers
         ),
-        baseline=_build(task.model, "model", seed),
-        teachers=tuple(_build(build, "teacher", seed) for build in task.teachers),
         teacher_weights=_shares(task.teacher_weights or ()),
+        dynamic=dynamic_dimensions(task.dynamic, input_names, example),
     )
     check_outputs(prepared, splits, classes=prepared.loss is cross_entropy)
+    files = {name: split for name, split in splits.items() if name != "train"}
+    check_shapes(files, input_names, example, prepared.dynamic)
     return prepared
 
 
@@ -240,7 +266,14 @@ def _build(builder: Callable[[], nn.Module], what: str, seed: int) -> nn.Module:
 
 
 def _example(task: Task, train: Split) -> Inputs:
-    if task.example is None:
+    given = task.example
+    if given is None:
         return tuple(x[:1] for x in train.inputs)
-    given = task.example if isinstance(task.example, tuple) else (task.example,)
-    return tuple(x[:1] for x in given)
+    if isinstance(given, Mapping):
+        if train.names is None or set(given) != set(train.names):
+            raise TaskError(
+                f"the example has inputs of the names {', '.join(given)}, the training split "
+                f"{', '.join(train.names) if train.names else 'none'}; give both the same"
+            )
+        given = tuple(given[name] for name in train.names)
+    return tuple(x[:1] for x in (given if isinstance(given, tuple) else (given,)))

@@ -1,4 +1,4 @@
-"""Whether what a user brings works together: models, examples, loss and metric."""
+"""Checks of a task before anything is trained: that model, data, loss and metric go together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from parefront.errors import TaskError
+from parefront.search.adapter import outputs_of
 from parefront.search.data import Split
 from parefront.spaces.inspection import brief
 from parefront.spaces.stage import Inputs
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def check_outputs(task: PreparedTask, splits: Mapping[str, Split], *, classes: bool) -> None:
-    """Runs the models of a task on a few examples, and its loss and metric on what they answer.
+    """Runs the models on a few examples of each split, and the loss and metric on what they give.
 
     Args:
         task: The task.
-        splits: Its splits by name.
-        classes: Whether targets are class numbers along the last dimension of the outputs.
+        splits: Its splits, by name.
+        classes: Whether targets are numbers of the model's outputs along the last dimension.
 
     Raises:
         TaskError: In one sentence, what is wrong and what to do.
@@ -58,6 +59,8 @@ def _forward(module: nn.Module, inputs: Inputs, name: str) -> torch.Tensor:
     try:
         with torch.no_grad():
             outputs = module(*inputs)
+    except TaskError:
+        raise
     except Exception as error:  # user code: whatever it raises is the task's fault
         shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in inputs)
         raise TaskError(
@@ -65,8 +68,8 @@ def _forward(module: nn.Module, inputs: Inputs, name: str) -> torch.Tensor:
         ) from error
     if not isinstance(outputs, torch.Tensor):
         raise TaskError(
-            f"the model returns one tensor, batch first, got {type(outputs).__name__}; "
-            "wrap it in a module that returns the tensor"
+            f"the model returns one tensor, batch first, got {type(outputs).__name__}: "
+            f"{outputs_of(outputs)}"
         )
     if outputs.ndim < 1 or len(outputs) != len(inputs[0]):
         raise TaskError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from parefront.errors import BuildError, MeasurementError
 from parefront.objectives.targets.libraries import library
 from parefront.objectives.targets.quiet import quiet
+from parefront.objectives.targets.runtime import Dynamic
 from parefront.objectives.targets.scripts import script_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class AotInductorRuntime:
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Compiles the module to a package."""
         self._library()
@@ -61,6 +64,7 @@ class AotInductorRuntime:
             runtime=self.name,
             write=_write,
             load=self.open,
+            dynamic=dynamic,
         )
 
     def script(self) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parefront.errors import MeasurementError
+from parefront.objectives.targets.axes import refuse_dynamic
 from parefront.objectives.targets.libraries import library
 from parefront.objectives.targets.quiet import quiet, silent_descriptors
-from parefront.objectives.targets.runtime import Array, Feeds
+from parefront.objectives.targets.runtime import Array, Dynamic, Feeds
 from parefront.objectives.targets.scripts import script_of
 from parefront.objectives.targets.signature import Signature
 
@@ -107,8 +108,11 @@ class ExecuTorchRuntime:
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Lowers the module to an ExecuTorch program."""
+        refuse_dynamic(dynamic, _NAME)
         with quiet():
             self._library("executorch.exir")
             self._library("executorch.backends.xnnpack.partition.xnnpack_partitioner")

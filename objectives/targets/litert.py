@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parefront.errors import BuildError, MeasurementError
+from parefront.objectives.targets.axes import refuse_dynamic
 from parefront.objectives.targets.libraries import library
 from parefront.objectives.targets.quiet import quiet, silent_descriptors
-from parefront.objectives.targets.runtime import Array, Feeds
+from parefront.objectives.targets.runtime import Array, Dynamic, Feeds
 from parefront.objectives.targets.scripts import script_of
 from parefront.objectives.targets.signature import Input, Signature
 
@@ -85,8 +86,11 @@ class LiteRtRuntime:
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Converts the module to a LiteRT model for batches of the example's size."""
+        refuse_dynamic(dynamic, _NAME)
         with quiet(), silent_descriptors():
             self._library("litert_torch")
         from parefront.objectives.targets.litert_export import export_litert

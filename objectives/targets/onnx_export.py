@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from parefront.errors import BuildError
+from parefront.objectives.targets.axes import axes_of, other_lengths, output_axes
 from parefront.objectives.targets.onnx_exporters import export_program, trace
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
 from parefront.objectives.targets.probes import (
@@ -27,7 +28,7 @@ from parefront.objectives.targets.probes import (
     probe,
     rows,
 )
-from parefront.objectives.targets.runtime import Session
+from parefront.objectives.targets.runtime import Dynamic, Session
 
 
 def export_onnx(
@@ -37,6 +38,7 @@ def export_onnx(
     path: Path,
     *,
     load: Callable[[Path, int], Session] | None = None,
+    dynamic: Dynamic | None = None,
 ) -> None:
     """Writes a module as an ONNX file that computes the same.
 
@@ -51,6 +53,8 @@ def export_onnx(
         input_names: Name of each input.
         path: File to write, replaced as a whole or not at all.
         load: Loads the file to compare it, as `Runtime.open`; ONNX Runtime's if `None`.
+        dynamic: Further dimensions that may have any size; the file is compared with the module at
+            other sizes too.
 
     Raises:
         BuildError: If the module cannot be exported, returns something other than tensors
@@ -62,16 +66,19 @@ def export_onnx(
     with as_exported(module):
         own = probe(module, copies(example))
         others = other_probes(module, example, own)
+        lengths = other_lengths(module, example, input_names, dynamic)
         count = len(own[1])
         output_names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
         reasons: dict[str, str] = {}
-        for dynamic in (True, False) if others else (False,):
+        for batch in (True, False) if others else (False,):
             # A batch of one hides dimensions from an exporter that has to find the batch.
-            inputs = rows(example, max(2, len(example[0]))) if dynamic else copies(example)
-            probes = [own, *others] if dynamic else [own]
+            inputs = rows(example, max(2, len(example[0]))) if batch else copies(example)
+            probes = [own, *lengths, *(others if batch else ())]
+            axes = axes_of(input_names, dynamic, batch=batch)
+            axes |= output_axes(output_names, own, lengths, axes, input_names)
             for how, exporter in (("tracing", trace), ("torch.export", export_program)):
                 try:
-                    data = exporter(module, inputs, input_names, output_names, dynamic)
+                    data = exporter(module, inputs, input_names, output_names, axes)
                     keep(path, partial(Path.write_bytes, data=data), load, input_names, probes)
                 except BuildError as error:
                     reasons[how] = str(error)

@@ -17,12 +17,15 @@ import torch
 from torch import nn
 
 from parefront.errors import BuildError
+from parefront.objectives.targets.axes import Axes, by_parameters
+from parefront.objectives.targets.shape_checks import only_shapes_decide
 
 OPSET = 18
 """The newest version both exporters write themselves, and one that ONNX Runtime's quantisation
 tools read without conversion."""
 
 _TORCH = Path(torch.__file__).parent
+_BRANCH = "Converting a tensor to a Python boolean"
 _LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -31,7 +34,7 @@ def trace(
     example: tuple[torch.Tensor, ...],
     input_names: Sequence[str],
     output_names: Sequence[str],
-    dynamic: bool,
+    axes: Axes,
 ) -> bytes:
     """Exports by running the module once and recording its operators.
 
@@ -40,7 +43,6 @@ def trace(
             a Python value: the trace would follow the example's values for ever.
     """
     buffer = io.BytesIO()
-    axes = {name: {0: "batch"} for name in (*input_names, *output_names)} if dynamic else None
     with _silent_stdout(), _quiet() as caught:
         try:
             torch.onnx.export(
@@ -51,19 +53,26 @@ def trace(
                 opset_version=OPSET,
                 input_names=list(input_names),
                 output_names=list(output_names),
-                dynamic_axes=axes,
+                dynamic_axes=axes or None,
             )
         except Exception as error:  # the module's own code runs here, and may raise anything
             raise BuildError(_reason(error)) from error
-    for warning in caught:
-        # torch's own layers check shapes in Python, which is harmless, and so are constants made
-        # in forward: making one from a tensor's value draws another warning.
-        own = Path(warning.filename).is_relative_to(_TORCH)
-        if not own and "registered as constants" not in str(warning.message):
-            place = f"{Path(warning.filename).name}:{warning.lineno}"
-            said = str(warning.message).split(". ")[0]
-            raise BuildError(f"its control flow depends on tensors at {place} ({said})")
-    return _tidy(onnx.load_model_from_string(buffer.getvalue()), example, input_names, dynamic)
+    # torch's own layers check shapes in Python, which is harmless, and so are constants made
+    # in forward: making one from a tensor's value draws another warning.
+    doubts = [
+        warning
+        for warning in caught
+        if not Path(warning.filename).is_relative_to(_TORCH)
+        and "registered as constants" not in str(warning.message)
+    ]
+    # To the tracer shapes are tensors too.
+    branches = all(_BRANCH in str(warning.message) for warning in doubts)
+    places = frozenset(f"{warning.filename}:{warning.lineno}" for warning in doubts)
+    if doubts and not (branches and only_shapes_decide(module, example, input_names, axes, places)):
+        place = f"{Path(doubts[0].filename).name}:{doubts[0].lineno}"
+        said = str(doubts[0].message).split(". ")[0]
+        raise BuildError(f"its control flow depends on tensors at {place} ({said})")
+    return _tidy(onnx.load_model_from_string(buffer.getvalue()), example, input_names, axes)
 
 
 def export_program(
@@ -71,7 +80,7 @@ def export_program(
     example: tuple[torch.Tensor, ...],
     input_names: Sequence[str],
     output_names: Sequence[str],
-    dynamic: bool,
+    axes: Axes,
 ) -> bytes:
     """Exports through `torch.export`, which follows shapes symbolically.
 
@@ -79,7 +88,7 @@ def export_program(
         BuildError: If the module depends on tensors' values, or an operator has no ONNX
             counterpart.
     """
-    shapes = tuple({0: "batch"} for _ in example) if dynamic else None
+    shapes = by_parameters(module, [dict(axes.get(name, {})) for name in input_names])
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -89,11 +98,11 @@ def export_program(
                 opset_version=OPSET,
                 input_names=list(input_names),
                 output_names=list(output_names),
-                dynamic_shapes=shapes,
+                dynamic_shapes=shapes if axes else None,
                 verbose=False,
             )
             model = cast(torch.onnx.ONNXProgram, program).model_proto
-            return _tidy(model, example, input_names, dynamic)
+            return _tidy(model, example, input_names, axes)
         except Exception as error:  # the module's own code runs here, and may raise anything
             raise BuildError(_reason(error)) from error
 
@@ -102,7 +111,7 @@ def _tidy(
     model: onnx.ModelProto,
     example: tuple[torch.Tensor, ...],
     input_names: Sequence[str],
-    dynamic: bool,
+    axes: Axes,
 ) -> bytes:
     """Drops what depends on where and how the file was made; the computation stays.
 
@@ -122,7 +131,8 @@ def _tidy(
     for name, tensor in zip(input_names, example, strict=True):
         if name not in declared:
             kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.numpy().dtype)
-            shape = ["batch" if dynamic else tensor.shape[0], *tensor.shape[1:]]
+            names = axes.get(name, {})
+            shape = [names.get(axis, size) for axis, size in enumerate(tensor.shape)]
             declared[name] = onnx.helper.make_tensor_value_info(name, kind, shape)
     inputs = [declared[name] for name in input_names]
     del graph.input[:]

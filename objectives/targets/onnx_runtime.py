@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from parefront.errors import MeasurementError
 from parefront.objectives.targets.libraries import library
-from parefront.objectives.targets.runtime import Array, Feeds
+from parefront.objectives.targets.runtime import Array, Dynamic, Feeds
 
 if TYPE_CHECKING:
     import torch
@@ -62,12 +62,14 @@ class OnnxRuntime:
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Exports the module to an ONNX file."""
         self._library()
         from parefront.objectives.targets.onnx_export import export_onnx
 
-        export_onnx(module, example, input_names, path)
+        export_onnx(module, example, input_names, path, dynamic=dynamic)
 
     def script(self) -> str:
         """Source of a program that runs an ONNX file with ONNX Runtime and numpy."""
@@ -80,7 +82,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = 4  # errors are raised, and need not be printed too
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = onnxruntime.InferenceSession(

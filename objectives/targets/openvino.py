@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from parefront.errors import MeasurementError
 from parefront.objectives.targets.libraries import library
-from parefront.objectives.targets.runtime import Array, Feeds
+from parefront.objectives.targets.runtime import Array, Dynamic, Feeds
 from parefront.objectives.targets.scripts import script_of
 from parefront.objectives.targets.signature import Input, Signature
 
@@ -72,12 +72,14 @@ class OpenVinoRuntime:
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Exports the module to an ONNX file, as ONNX Runtime does, and compares it here."""
         self._library()
         from parefront.objectives.targets.onnx_export import export_onnx
 
-        export_onnx(module, example, input_names, path, load=self.open)
+        export_onnx(module, example, input_names, path, load=self.open, dynamic=dynamic)
 
     def script(self) -> str:
         """Source of a program that runs an ONNX file with OpenVINO and numpy."""

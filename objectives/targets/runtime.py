@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.generic]
 Feeds = Mapping[str, Array]
 """Named inputs, batch first."""
+Dynamic = Mapping[str, Mapping[int, str]]
+"""Names of the dimensions of inputs that may have other sizes than the example's, by input and
+number of the dimension; those of one name have one size. The batch is not among them."""
 
 
 class Session(Protocol):
@@ -80,14 +83,24 @@ class Runtime(Protocol):
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Turns a module in evaluation mode into an artifact at `path`.
 
         The batch dimension is dynamic where the module allows it. The artifact's outputs are
         compared with the module's on the example inputs.
 
+        Args:
+            module: The module.
+            example: Inputs on the CPU, batch first.
+            input_names: Name of each input.
+            path: File to write.
+            dynamic: Further dimensions that may have any size.
+
         Raises:
-            BuildError: If the module cannot be exported, or the outputs differ.
+            BuildError: If the module cannot be exported, the outputs differ, or the format has no
+                dynamic dimensions and some are asked for.
             RuntimeMissingError: If the library is not installed.
         """
         ...

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from parefront.errors import MeasurementError
 from parefront.objectives.targets.libraries import library
+from parefront.objectives.targets.runtime import Dynamic
 from parefront.objectives.targets.scripts import script_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class TorchRuntime:
         example: tuple[torch.Tensor, ...],
         input_names: Sequence[str],
         path: Path,
+        *,
+        dynamic: Dynamic | None = None,
     ) -> None:
         """Exports the module to an archive that holds no pickles."""
         self._library()
@@ -50,6 +53,7 @@ class TorchRuntime:
             runtime=self.name,
             write=write_archive,
             load=self.open,
+            dynamic=dynamic,
         )
 
     def script(self) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from parefront.errors import BuildError, MeasurementError, ParefrontError
+from parefront.objectives.targets.axes import Axes, axes_of, by_parameters, other_lengths
 from parefront.objectives.targets.probes import (
     Tensors,
     as_exported,
@@ -22,7 +23,7 @@ from parefront.objectives.targets.probes import (
     rows,
 )
 from parefront.objectives.targets.quiet import quiet
-from parefront.objectives.targets.runtime import Session
+from parefront.objectives.targets.runtime import Dynamic, Session
 from parefront.objectives.targets.signature import Input, Signature
 
 Write = Callable[[ExportedProgram, Signature, Path], None]
@@ -39,6 +40,7 @@ def build_program(
     write: Write,
     load: Callable[[Path, int], Session],
     largest_batch: int | None = None,
+    dynamic: Dynamic | None = None,
 ) -> None:
     """Exports a module, has a file made of it and compares the file with the module.
 
@@ -54,6 +56,7 @@ def build_program(
         write: Turns the exported program into a file.
         load: Loads the file, as `Runtime.open`.
         largest_batch: Largest batch a file with a dynamic one must take at once; any if `None`.
+        dynamic: Further dimensions that may have any size.
 
     Raises:
         BuildError: If the module cannot be exported, returns something other than tensors
@@ -65,23 +68,27 @@ def build_program(
     with as_exported(module):
         own = probe(module, copies(example))
         others = other_probes(module, example, own)
-        for dynamic in (True, False) if others else (False,):
+        lengths = other_lengths(module, example, input_names, dynamic)
+        for any_batch in (True, False) if others else (False,):
+            axes = axes_of(input_names, dynamic, batch=any_batch)
             try:
                 # Exporters fix what they see: guards such as "fewer than 16" follow the example.
                 # So the example is as large as the batch may become.
                 seen = max(2, len(example[0]), largest_batch or 0)
-                inputs = rows(example, seen) if dynamic else copies(example)
-                program = export_program(module, inputs, dynamic, seen if largest_batch else None)
-                signature = _signature(inputs, input_names, dynamic)
+                inputs = rows(example, seen) if any_batch else copies(example)
+                program = export_program(
+                    module, inputs, input_names, axes, seen if largest_batch else None
+                )
+                signature = _signature(inputs, input_names, axes)
                 keep(
                     path,
                     lambda draft, p=program, s=signature: _quietly(write, p, s, draft),  # type: ignore[misc]
                     load,
                     input_names,
-                    [own, *others] if dynamic else [own],
+                    [own, *lengths, *(others if any_batch else ())],
                 )
             except BuildError as error:
-                reasons["any batch" if dynamic else f"batch of {len(example[0])}"] = str(error)
+                reasons["any batch" if any_batch else f"batch of {len(example[0])}"] = str(error)
             else:
                 return
     why = "; ".join(f"{how}: {text}" for how, text in reasons.items())
@@ -89,7 +96,11 @@ def build_program(
 
 
 def export_program(
-    module: nn.Module, inputs: Tensors, dynamic: bool, largest: int | None
+    module: nn.Module,
+    inputs: Tensors,
+    input_names: Sequence[str],
+    axes: Axes,
+    largest: int | None = None,
 ) -> ExportedProgram:
     """The module as a `torch.export` program.
 
@@ -97,7 +108,13 @@ def export_program(
         BuildError: If it depends on tensors' values, or does not take other batch sizes although
             it should.
     """
-    shapes = tuple({0: Dim("batch", min=1, max=largest)} for _ in inputs) if dynamic else None
+    batch = Dim("batch", min=1, max=largest)
+    # Other dimensions may end somewhere, such as with the positions that are known.
+    each = [
+        {axis: batch if axis == 0 else Dim.DYNAMIC for axis in axes.get(name, {})}
+        for name in input_names
+    ]
+    shapes = by_parameters(module, each) if axes else None
     with quiet():
         try:
             return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
@@ -115,13 +132,16 @@ def _quietly(write: Write, program: ExportedProgram, signature: Signature, draft
             raise BuildError(reason(error)) from error
 
 
-def _signature(inputs: Tensors, names: Sequence[str], dynamic: bool) -> Signature:
+def _signature(inputs: Tensors, names: Sequence[str], axes: Axes) -> Signature:
     return Signature(
         tuple(
             Input(
                 name,
                 tensor.numpy().dtype.name,
-                (None if dynamic else len(tensor), *tensor.shape[1:]),
+                tuple(
+                    None if axis in axes.get(name, {}) else size
+                    for axis, size in enumerate(tensor.shape)
+                ),
             )
             for name, tensor in zip(names, inputs, strict=True)
         )

@@ -129,7 +129,7 @@ class DepthPruning(Stage[DepthPruningConfig, nn.Module]):
         names = [part.name for part in parts]
         removed = [names[at] for at in sorted(gone)]
         context.tick()
-        result = without(model, removed, context.example)
+        result = without(model, [parts[at] for at in sorted(gone)], context.example)
         return Applied(
             result,
             {
@@ -184,8 +184,8 @@ def by_similarity(model: nn.Module, parts: Sequence[Part], context: StageContext
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         given[module] = inputs[0].clone()  # the part may change it in place
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG001
-        cosines = _cosines(given.pop(module), output)
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401, ARG001
+        cosines = _cosines(given.pop(module), output[0] if isinstance(output, tuple) else output)
         sums[module] += float(cosines.sum())
         counts[module] += cosines.numel()
 

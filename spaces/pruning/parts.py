@@ -6,7 +6,7 @@ Such are residual blocks, the layers of a transformer and hidden layers between 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -33,19 +33,22 @@ class Skip(nn.Module):
 
     Args:
         part: The part that was there.
+        fields: How many fields it gave in a tuple, of which the first counts and the others are
+            `None`; 0 if it gave a tensor.
     """
 
-    def __init__(self, part: nn.Module) -> None:
+    def __init__(self, part: nn.Module, fields: int = 0) -> None:
         super().__init__()
+        self.fields = fields
         self.train(part.training)
         attention = getattr(part, "self_attn", None)
         if attention is not None and hasattr(attention, "batch_first"):
             # nn.TransformerEncoder asks its first layer for this, whatever the layer does.
             self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
 
-    def forward(self, first: torch.Tensor, *others: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401, ARG002
+    def forward(self, first: torch.Tensor, *others: Any, **options: Any) -> object:  # noqa: ANN401, ARG002
         """The first input, whatever else is given, such as masks."""
-        return first.clone()
+        return (first.clone(), *[None] * (self.fields - 1)) if self.fields else first.clone()
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,13 @@ class Part:
     Attributes:
         name: Name of the part in the model; the first of several.
         module: The part itself.
+        fields: How many fields it gives in a tuple, of which only the first is not `None`; 0 if it
+            gives a tensor.
     """
 
     name: str
     module: nn.Module
+    fields: int = 0
 
 
 def dense(model: nn.Module) -> nn.Module:
@@ -79,7 +85,8 @@ def find_parts(
 
     A part counts if it is in an `nn.Sequential` or `nn.ModuleList` (such as the layers of an
     `nn.TransformerEncoder`), holds a weight of at least `LEAST` elements, and gives one tensor of
-    the shape and type of its first input, whenever it is called. Of parts within each other the
+    the shape and type of its first input, whenever it is called; alone, or first in a tuple of
+    which all else is `None`. Of parts within each other the
     outermost counts, unless it is only a row of others: an `nn.Sequential` of blocks, or a whole
     transformer.
 
@@ -116,12 +123,12 @@ def find_parts(
     return found, left
 
 
-def without(model: nn.Module, names: Collection[str], example: Inputs) -> nn.Module:
+def without(model: nn.Module, parts: Sequence[Part], example: Inputs) -> nn.Module:
     """A copy of the model that skips some parts.
 
     Args:
         model: The model.
-        names: Names of the parts.
+        parts: The parts, as `find_parts` gives them of the model or a copy.
         example: Example inputs.
 
     Raises:
@@ -130,23 +137,22 @@ def without(model: nn.Module, names: Collection[str], example: Inputs) -> nn.Mod
     """
     expected = _signature(run(dense(model), example))
     result = copy.deepcopy(model)
-    for module in [result.get_submodule(name) for name in names]:
-        put(result, module, Skip(module))
+    for part, module in [(part, result.get_submodule(part.name)) for part in parts]:
+        put(result, module, Skip(module, part.fields))
     for stack in [m for m in result.modules() if isinstance(m, nn.TransformerEncoder)]:
         if any(isinstance(layer, Skip) for layer in stack.layers):
             _without_nested_tensors(stack)
     reason = why_not(result, example, expected)
     if reason is not None:
-        raise StageError(
-            f"the model cannot do without {', '.join(names)}: {reason}; remove a smaller share"
-        )
+        names = ", ".join(part.name for part in parts)
+        raise StageError(f"the model cannot do without {names}: {reason}; remove a smaller share")
     return result
 
 
 @contextmanager
 def skipped(model: nn.Module, part: Part) -> Iterator[None]:
     """Skips a part of the model while inside."""
-    skip = Skip(part.module)
+    skip = Skip(part.module, part.fields)
     put(model, part.module, skip)
     try:
         yield
@@ -188,19 +194,23 @@ def _without_nested_tensors(model: nn.Module) -> None:
             module.use_nested_tensor = False
 
 
-def _shape_keeping(model: nn.Module, example: Inputs) -> set[nn.Module]:
-    """Modules that give one tensor like their first input in every call."""
-    verdicts: dict[nn.Module, bool] = {}
+def _shape_keeping(model: nn.Module, example: Inputs) -> dict[nn.Module, int]:
+    """Modules that give one tensor like their first input in every call, as `Part.fields`."""
+    verdicts: dict[nn.Module, int | None] = {}
 
     def judge(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         first = inputs[0] if inputs else None
+        fields = len(output) if type(output) is tuple else 0
+        if isinstance(output, tuple) and fields and all(each is None for each in output[1:]):
+            output = output[0]
         keeps = (
             isinstance(first, torch.Tensor)
             and isinstance(output, torch.Tensor)
             and output.shape == first.shape
             and output.dtype == first.dtype
         )
-        verdicts[module] = verdicts.get(module, True) and keeps
+        agrees = keeps and verdicts.get(module, fields) == fields
+        verdicts[module] = fields if agrees else None
 
     # A transformer's layers take no fused path, which calls no inner layer, while they have hooks.
     handles = [module.register_forward_hook(judge) for module in model.modules()]
@@ -209,11 +219,11 @@ def _shape_keeping(model: nn.Module, example: Inputs) -> set[nn.Module]:
     finally:
         for handle in handles:
             handle.remove()
-    return {module for module, keeps in verdicts.items() if keeps}
+    return {module: fields for module, fields in verdicts.items() if fields is not None}
 
 
 def _outermost(
-    model: nn.Module, keeping: Collection[nn.Module], seen: set[nn.Module], prefix: str = ""
+    model: nn.Module, keeping: Mapping[nn.Module, int], seen: set[nn.Module], prefix: str = ""
 ) -> Iterator[Part]:
     for name, child in model.named_children():
         if child in seen:
@@ -222,7 +232,7 @@ def _outermost(
         path = f"{prefix}{name}"
         within = isinstance(model, _CONTAINERS) and child in keeping and not _row(child, keeping)
         if within and _large(child):
-            yield Part(path, child)
+            yield Part(path, child, keeping[child])
         else:
             yield from _outermost(child, keeping, seen, f"{path}.")
 

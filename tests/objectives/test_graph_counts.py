@@ -21,6 +21,7 @@ from parefront.errors import MeasurementError
 from parefront.objectives.macs import COUNTED, count_macs
 from parefront.objectives.onnx_graph import fixed_batch, read_graph
 from parefront.objectives.parameters import count_parameters
+from parefront.objectives.targets.axes import Axes
 from parefront.objectives.targets.onnx_exporters import export_program, trace
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
 from parefront.spaces.inspection import count_parameters as torch_parameters
@@ -33,6 +34,9 @@ from tests.zoo import MODELS, make
 FLOAT = TensorProto.FLOAT
 TRAITS = TargetTraits(format="onnx", channel_multiple=8)
 RNG = np.random.default_rng(0)
+
+
+AXES: Axes = {"input": {0: "batch"}, "output": {0: "batch"}}
 
 
 def zoo(kind: str) -> tuple[nn.Module, StageContext]:
@@ -76,7 +80,8 @@ def counts(path: Path, shape: Sequence[int], name: str = "input") -> tuple[int, 
 
 
 def exported(module: nn.Module, context: StageContext, path: Path, how: Any = trace) -> Path:
-    path.write_bytes(how(module, context.example, context.input_names, ["output"], True))
+    axes = {name: {0: "batch"} for name in (*context.input_names, "output")}
+    path.write_bytes(how(module, context.example, context.input_names, ["output"], axes))
     return path
 
 
@@ -139,7 +144,7 @@ def test_factors_of_a_linear_layer_by_hand(tmp_path: Path) -> None:
 
     example = (torch.randn(2, 50),)
     path = tmp_path / "m.onnx"
-    path.write_bytes(trace(Thin().eval(), example, ["input"], ["output"], True))
+    path.write_bytes(trace(Thin().eval(), example, ["input"], ["output"], AXES))
     assert counts(path, (2, 50)) == (50 * 7 + 7 * 30 + 30, 50 * 7 + 7 * 30)
 
 
@@ -157,7 +162,7 @@ def test_a_recurrent_layer(tmp_path: Path) -> None:
     for layer, gates in ((nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)):
         module = Words(layer).eval()
         path = tmp_path / f"{layer.__name__}.onnx"
-        path.write_bytes(trace(module, (torch.randn(2, steps, 5),), ["input"], ["output"], True))
+        path.write_bytes(trace(module, (torch.randn(2, steps, 5),), ["input"], ["output"], AXES))
         own = gates * 8
         macs = steps * 2 * (own * (5 + 8) + own * (16 + 8)) + 16 * 3
         assert counts(path, (2, steps, 5)) == (torch_parameters(module), macs)
