@@ -79,6 +79,19 @@ TECHNIQUES: Mapping[str, Configs] = {
     "low rank": _trained(factorize={"ratio": 0.5, "convolution": "spatial"}),
     "low rank, separable": _trained(factorize={"ratio": 0.5, "convolution": "separable"}),
     "low rank, Tucker-2": _trained(factorize={"ratio": 0.5, "convolution": "tucker"}),
+    "low rank, grouped": _trained(factorize={"ratio": 0.5, "convolution": "grouped"}),
+    "low rank, bottleneck": _trained(factorize={"ratio": 0.5, "convolution": "bottleneck"}),
+    "low rank, by energy": _trained(
+        factorize={"rank": "energy", "energy": 0.7, "convolution": "tucker"}
+    ),
+    "low rank, layer by layer": _trained(
+        factorize={"ratio": 0.5, "convolution": "spatial", "layerwise": True}
+    ),
+    "low rank, embeddings too": _trained(
+        factorize={"ratio": 0.5, "convolution": "spatial", "embeddings": True}
+    ),
+    "blocks shared in pairs": _trained(share={"group": 2, "start": "first"}),
+    "blocks shared in pairs, mean": _trained(share={"group": 2, "start": "mean"}),
     "sparse 80 %": _packed(sparsify=_sparse(sparsity=0.8)),
     "sparse 95 %": _packed(sparsify=_sparse(sparsity=0.95)),
     "sparse 95 %, step by step": _packed(sparsify=_sparse(sparsity=0.95, schedule="cubic")),
@@ -137,7 +150,13 @@ SPACE: Mapping[str, Any] = {
         "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],
         "multiple": 8,
     },
-    "factorize": {"convolution": ["spatial", "tucker", "separable"]},
+    "factorize": {
+        "rank": ["ratio", "energy"],
+        "convolution": ["spatial", "tucker", "separable", "grouped", "bottleneck"],
+        "embeddings": [False, True],
+        "layerwise": [False, True],
+    },
+    "share": {},
     "sparsify": {
         "pattern": ["free", "2:4"],
         "sparsity": [0.5, 0.99],
