@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import optuna
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import nn
 
 from parefront.errors import StageError
@@ -118,22 +118,13 @@ class FactorizationChoices(StageChoices):
     embeddings: Choice[bool] = Choice[bool](options=(False,))
     layerwise: Choice[bool] = Choice[bool](options=(False,))
 
-    @field_validator("ratio")
+    @field_validator("ratio", "energy")
     @classmethod
-    def _fractions(cls, value: FloatRange) -> FloatRange:
+    def _fractions(cls, value: FloatRange, info: ValidationInfo) -> FloatRange:
         if value.low <= 0 or value.high > 1:
+            of = "the break-even rank" if info.field_name == "ratio" else "the energy"
             raise ValueError(
-                "expected fractions of the break-even rank within (0, 1], "
-                f"got [{value.low}, {value.high}]"
-            )
-        return value
-
-    @field_validator("energy")
-    @classmethod
-    def _shares(cls, value: FloatRange) -> FloatRange:
-        if value.low <= 0 or value.high > 1:
-            raise ValueError(
-                f"expected shares of the energy within (0, 1], got [{value.low}, {value.high}]"
+                f"expected fractions of {of} within (0, 1], got [{value.low}, {value.high}]"
             )
         return value
 

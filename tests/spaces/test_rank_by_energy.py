@@ -138,7 +138,7 @@ def test_what_lies_between_a_ratio_and_an_energy_is_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=r"expected an? (ratio|energy) and no"):
             FactorizationConfig.model_validate({"layers": "all", "multiple": 8, **fields})
-    with pytest.raises(ValidationError, match=r"shares of the energy within \(0, 1\]"):
+    with pytest.raises(ValidationError, match=r"fractions of the energy within \(0, 1\]"):
         FactorizationChoices.model_validate({"energy": [0.0, 0.5]})
 
 
