@@ -130,7 +130,7 @@ def trained(trials: int, task_file: Path = Path("examples/mnist_cnn.py")) -> Cur
         [
             stage(stage.choices_type.model_validate(EPOCHS if stage.dear else {}), traits)
             for stage in STAGES
-            if stage.form == Form.MODULE
+            if stage.form == Form.MODULE and stage.by_default
         ]
     )
     context = StageContext(

@@ -64,6 +64,12 @@ def _sparse(**config: object) -> Mapping[str, Any]:
     return {"schedule": "once", **plain} if plain["saliency"] == "magnitude" else plain
 
 
+def _low_rank(**config: object) -> Configs:
+    plain = {"rank": "ratio", "convolution": "spatial", "embeddings": False, "layerwise": False}
+    share = {} if "energy" in config else {"ratio": 0.5}
+    return _trained(factorize={**plain, **share, **config})
+
+
 def _levels(levels: str, bits: int | None, *, ends: bool) -> Configs:
     config = {"levels": levels, "bits": bits, "ends": ends}
     return _packed(round=config | ({"allocation": "even"} if levels == "uniform" else {}))
@@ -90,9 +96,16 @@ TECHNIQUES: Mapping[str, Configs] = {
     "channels, batch-norm scale": _trained(prune={**PRUNE, "importance": "bn_scale"}),
     "channels, geometric median": _trained(prune={**PRUNE, "importance": "median"}),
     "channels, random": _trained(prune={**PRUNE, "importance": "random"}),
-    "low rank": _trained(factorize={"ratio": 0.5, "convolution": "spatial"}),
-    "low rank, separable": _trained(factorize={"ratio": 0.5, "convolution": "separable"}),
-    "low rank, Tucker-2": _trained(factorize={"ratio": 0.5, "convolution": "tucker"}),
+    "low rank": _low_rank(),
+    "low rank, separable": _low_rank(convolution="separable"),
+    "low rank, Tucker-2": _low_rank(convolution="tucker"),
+    "low rank, grouped": _low_rank(convolution="grouped"),
+    "low rank, bottleneck": _low_rank(convolution="bottleneck"),
+    "low rank, by energy": _low_rank(rank="energy", energy=0.7, convolution="tucker"),
+    "low rank, layer by layer": _low_rank(layerwise=True),
+    "low rank, embeddings too": _low_rank(embeddings=True),
+    "blocks shared in pairs": _trained(share={"group": 2, "start": "first"}),
+    "blocks shared in pairs, mean": _trained(share={"group": 2, "start": "mean"}),
     "sparse 80 %": _packed(sparsify=_sparse(sparsity=0.8)),
     "sparse 95 %": _packed(sparsify=_sparse(sparsity=0.95)),
     "sparse 95 %, step by step": _packed(sparsify=_sparse(sparsity=0.95, schedule="cubic")),
@@ -151,7 +164,13 @@ SPACE: Mapping[str, Any] = {
         "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],
         "multiple": 8,
     },
-    "factorize": {"convolution": ["spatial", "tucker", "separable"]},
+    "factorize": {
+        "rank": ["ratio", "energy"],
+        "convolution": ["spatial", "tucker", "separable", "grouped", "bottleneck"],
+        "embeddings": [False, True],
+        "layerwise": [False, True],
+    },
+    "share": {},
     "sparsify": {
         "pattern": ["free", "2:4"],
         "sparsity": [0.5, 0.99],

@@ -17,6 +17,7 @@ from parefront.spaces.quantization.half import HalfWeights
 from parefront.spaces.quantization.levels import WeightRounding
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8
 from parefront.spaces.sharing.clusters import WeightClustering
+from parefront.spaces.sharing.depth import DepthSharing
 from parefront.spaces.stage import Stage
 
 STAGES: tuple[type[Stage[Any, Any]], ...] = (
@@ -24,6 +25,7 @@ STAGES: tuple[type[Stage[Any, Any]], ...] = (
     HeadPruning,
     ChannelPruning,
     Factorization,
+    DepthSharing,
     WeightPruning,
     WeightClustering,
     WeightRounding,

@@ -82,7 +82,8 @@ class Space:
         """Makes a space from what a study file says.
 
         Args:
-            choices: Choices by stage name; `None` takes every stage with its defaults.
+            choices: Choices by stage name; `None` takes every stage that is on by default, with
+                its defaults.
             target: What the stages may know of the target.
 
         Raises:
@@ -90,7 +91,7 @@ class Space:
         """
         known = {stage.name: stage for stage in STAGES}
         if choices is None:
-            return cls([stage(stage.choices_type(), target) for stage in STAGES])
+            return cls([s(s.choices_type(), target) for s in STAGES if s.by_default])
         for name in choices:
             if name not in known:
                 near = get_close_matches(name, known, 1)

@@ -143,6 +143,7 @@ class Stage(ABC, Generic[C, M]):
         rounds: Whether it leaves weights of few different values, which would only be worse if
             they were rounded again.
         together: Whether the stage is worth trying with all others at once.
+        by_default: Whether the stage is in a space of which nothing is said.
         dear: Whether the stage trains. A dear stage changes neither the latency nor the size of
             what is exported, so both are known, and bounds on them checked, without it; but for
             the size of weights that are packed, which training changes a little.
@@ -156,6 +157,7 @@ class Stage(ABC, Generic[C, M]):
     packs: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
     together: ClassVar[bool] = True
+    by_default: ClassVar[bool] = True
     dear: ClassVar[bool] = False
 
     def __init__(self, choices: StageChoices, target: TargetTraits) -> None:

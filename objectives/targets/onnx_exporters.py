@@ -18,6 +18,7 @@ from torch import nn
 
 from parefront.errors import BuildError
 from parefront.objectives.targets.axes import Axes, by_parameters
+from parefront.objectives.targets.onnx_equal_weights import merge_equal_weights
 from parefront.objectives.targets.shape_checks import only_shapes_decide
 
 OPSET = 18
@@ -115,8 +116,9 @@ def _tidy(
 ) -> bytes:
     """Drops what depends on where and how the file was made; the computation stays.
 
-    Source positions and inferred shapes go; every input is declared, used or not; and copies of
-    shared weights become the weights themselves, as quantisation tools expect.
+    Source positions and inferred shapes go; every input is declared, used or not; copies of
+    shared weights become the weights themselves, as quantisation tools expect; and weights that
+    are equal are stored once.
     """
     graph = model.graph
     model.ClearField("metadata_props")
@@ -126,6 +128,7 @@ def _tidy(
         part.ClearField("doc_string")
     graph.ClearField("value_info")
     _inline_copies(graph)
+    merge_equal_weights(graph)
 
     declared = {entry.name: entry for entry in graph.input}
     for name, tensor in zip(input_names, example, strict=True):

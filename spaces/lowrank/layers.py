@@ -18,6 +18,13 @@ def matrix_shape(layer: Dense) -> tuple[int, int]:
     return layer.out_channels * width, layer.in_channels * height
 
 
+def as_matrix(layer: Dense) -> torch.Tensor:
+    """The weight as the matrix that `factorize` decomposes."""
+    if isinstance(layer, nn.Linear):
+        return layer.weight
+    return layer.weight.permute(0, 3, 1, 2).reshape(matrix_shape(layer))
+
+
 def factorize(layer: Dense, rank: int) -> nn.Sequential:
     """Two layers that do what one did, as nearly as a rank allows.
 
@@ -51,8 +58,7 @@ def _linears(layer: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
 
 def _convs(layer: nn.Conv2d, rank: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     outputs, inputs, height, width = layer.weight.shape
-    matrix = layer.weight.permute(0, 3, 1, 2).reshape(matrix_shape(layer))
-    left, right = truncate(matrix, rank)
+    left, right = truncate(as_matrix(layer), rank)
     down, across = layer.stride
     tall, wide = layer.dilation
     padding = layer.padding  # "same" and "valid" hold for each direction

@@ -27,6 +27,11 @@ def chosen_rank(rows: int, columns: int, ratio: float, multiple: int) -> int | N
     return rank - rank % multiple
 
 
+def saves(rows: int, columns: int, rank: int) -> bool:
+    """Whether a matrix in two factors of a rank has fewer parameters than as it is."""
+    return rank * (rows + columns) < rows * columns
+
+
 def truncate(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors `(left, right)` whose product is the nearest matrix of a rank.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from parefront.spaces.lowrank.convolutions import chained, mixing, sliding
+
 
 def separable_rank(layer: nn.Conv2d, ratio: float) -> int | None:
     """Kernels for each input channel, or `None` if one is more than what saves parameters.
@@ -41,28 +43,5 @@ def factorize_separable(layer: nn.Conv2d, rank: int) -> nn.Sequential:
         kept = root.shape[1]  # no more than the smaller side
         kernels = (root[:, :, None] * vh[:, :kept]).reshape(inputs * kept, 1, height, width)
         mixture = (u[:, :, :kept] * root[:, None]).permute(1, 0, 2).reshape(outputs, -1, 1, 1)
-    # Parts are made without memory, and so without drawing from the global random state.
-    parts = [
-        nn.Conv2d(
-            inputs,
-            inputs * kept,
-            (height, width),
-            stride=(layer.stride[0], layer.stride[1]),
-            padding=layer.padding
-            if isinstance(layer.padding, str)
-            else (layer.padding[0], layer.padding[1]),
-            dilation=(layer.dilation[0], layer.dilation[1]),
-            groups=inputs,
-            bias=False,
-            padding_mode=layer.padding_mode,
-            device="meta",
-        ),
-        nn.Conv2d(inputs * kept, outputs, 1, bias=False, device="meta"),
-    ]
-    for part, weight in zip(parts, (kernels, mixture), strict=True):
-        part.weight = nn.Parameter(
-            weight.to(layer.weight.dtype).contiguous(), layer.weight.requires_grad
-        )
-    if layer.bias is not None:
-        parts[1].bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
-    return nn.Sequential(*parts).train(layer.training)
+    parts = [sliding(layer, inputs, inputs * kept, inputs), mixing(inputs * kept, outputs)]
+    return chained(layer, parts, (kernels, mixture))

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from parefront.spaces.lowrank.convolutions import chained, mixing, sliding
+
 _ROUNDS = 3
 """Rounds of refinement: more did not lower the error of random and of trained kernels."""
 
@@ -81,27 +83,9 @@ def factorize_tucker(layer: nn.Conv2d, first: int, second: int) -> nn.Sequential
     """
     with torch.no_grad():
         inward, core, outward = tucker(layer.weight, first, second)
-    # Parts are made without memory, and so without drawing from the global random state.
     parts = [
-        nn.Conv2d(layer.in_channels, first, 1, bias=False, device="meta"),
-        nn.Conv2d(
-            first,
-            second,
-            (layer.kernel_size[0], layer.kernel_size[1]),
-            stride=(layer.stride[0], layer.stride[1]),
-            padding=layer.padding if isinstance(layer.padding, str) else (
-                layer.padding[0], layer.padding[1]
-            ),
-            dilation=(layer.dilation[0], layer.dilation[1]),
-            bias=False,
-            padding_mode=layer.padding_mode,
-            device="meta",
-        ),
-        nn.Conv2d(second, layer.out_channels, 1, bias=False, device="meta"),
-    ]  # fmt: skip
-    weights = (inward[..., None, None], core, outward[..., None, None])
-    for part, weight in zip(parts, weights, strict=True):
-        part.weight = nn.Parameter(weight.contiguous(), layer.weight.requires_grad)
-    if layer.bias is not None:
-        parts[2].bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
-    return nn.Sequential(*parts).train(layer.training)
+        mixing(layer.in_channels, first),
+        sliding(layer, first, second),
+        mixing(second, layer.out_channels),
+    ]
+    return chained(layer, parts, (inward[..., None, None], core, outward[..., None, None]))

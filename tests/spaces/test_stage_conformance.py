@@ -26,6 +26,7 @@ from parefront.spaces.quantization.level_sets import LEVEL_SETS
 from parefront.spaces.quantization.levels import WeightRounding
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8
 from parefront.spaces.sharing.clusters import WeightClustering
+from parefront.spaces.sharing.depth import DepthSharing
 from parefront.spaces.stage import Form, Stage, StageConfig, StageContext, TargetTraits
 from tests.exporting import assert_ships, export, run
 from tests.zoo import MODELS, make
@@ -78,11 +79,19 @@ CASES = [
     Case(Factorization, "cnn", {"convolution": ["spatial", "tucker", "separable"]}),
     Case(Factorization, "resnet", {"convolution": ["spatial", "tucker", "separable"]}),
     Case(Factorization, "depthwise"),
+    Case(
+        Factorization,
+        "resnet",
+        {"convolution": ["grouped", "bottleneck"], "rank": ["ratio", "energy"], "energy": 0.7},
+    ),
+    Case(Factorization, "cnn", {"convolution": "grouped", "layerwise": True, "multiple": 4}),
+    Case(DepthSharing, "resnet", {"start": "mean"}),
+    Case(DepthSharing, "transformer"),
     Case(Factorization, "mlp"),
     Case(Factorization, "transformer"),
     Case(Factorization, "lstm"),
     Case(Factorization, "gru"),
-    Case(Factorization, "embedding"),
+    Case(Factorization, "embedding", {"embeddings": True, "rank": ["ratio", "energy"]}),
     Case(Factorization, "two_inputs"),
     *(
         Case(stage, model, choices)

@@ -67,10 +67,11 @@ def test_impossible_choices_are_refused(choices: dict[str, Any], message: str) -
         FactorizationChoices.model_validate(choices)
 
 
-def test_the_anchor_fits_the_ranges() -> None:
-    assert stage().anchors() == [config(0.5)]
+def test_the_anchors_fit_the_ranges() -> None:
+    assert stage().anchors() == [config(0.5), config(0.2)]
     assert stage(ratio=[0.1, 0.3], layers=["conv", "linear"], multiple=[2, 4]).anchors() == [
-        config(0.3, "linear", 2)
+        config(0.3, "linear", 2),
+        config(0.1, "linear", 2),
     ]
 
 
