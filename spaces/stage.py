@@ -24,6 +24,12 @@ Inputs = tuple[torch.Tensor, ...]
 """Positional inputs of a model; the first dimension of each is the batch."""
 
 
+Facts = Mapping[str, Any]
+"""JSON-able, by name."""
+Find = Callable[[], Facts]
+"""Finds facts out, which takes a while."""
+
+
 class Form(enum.StrEnum):
     """What a stage transforms."""
 
@@ -93,6 +99,9 @@ class StageContext:
         rungs: Shares of a training, ascending in (0, 1), at which a dear stage reports.
         report: Called with such a share and the module in evaluation mode when it is reached;
             raises when the training is not worth going on with. It may not change the module.
+        remember: Called with a name and what finds JSON-able facts, of the module that the stage is
+            given and of nothing else that the name does not tell; gives what is known from before,
+            or finds it.
     """
 
     example: Inputs
@@ -105,6 +114,7 @@ class StageContext:
     tick: Callable[[], None] = lambda: None
     rungs: tuple[float, ...] = ()
     report: Callable[[float, nn.Module], None] = lambda share, module: None  # noqa: ARG005
+    remember: Callable[[str, Find], Facts] = lambda name, find: find()  # noqa: ARG005
 
 
 C = TypeVar("C", bound=StageConfig)
