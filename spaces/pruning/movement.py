@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from parefront.spaces.pruning.gradual import GradualMask
+from parefront.spaces.pruning.gradual import GradualMask, largest
 
 
 class MovementMask(GradualMask):
@@ -26,13 +26,17 @@ class MovementMask(GradualMask):
         self.register_buffer("scores", torch.zeros(keep.shape))
         self.scores: torch.Tensor
 
-    def importance(self, weight: torch.Tensor) -> torch.Tensor:
-        """The rank of each weight by its score and then its magnitude; the last is the best."""
-        ascending = weight.abs().flatten().argsort(stable=True)
-        ascending = ascending[self.scores.flatten()[ascending].argsort(stable=True)]
-        ranks = torch.empty_like(ascending)
-        ranks[ascending] = torch.arange(len(ascending))
-        return ranks
+    def chosen(self, weight: torch.Tensor, count: int) -> torch.Tensor:
+        """Flags of so many weights that stay, flat: by score; of equal scores the largest."""
+        scores = self.scores.flatten()
+        if count == 0:
+            return torch.zeros(len(scores), dtype=torch.bool)
+        edge = scores.kthvalue(len(scores) - count + 1).values
+        flags = scores > edge
+        equal = (scores == edge).nonzero().flatten()
+        sizes = weight.abs().flatten()[equal]
+        flags[equal[largest(sizes, count - int(flags.sum()))]] = True
+        return flags
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight, and zero where it is pruned by now; its gradient is scored in training."""

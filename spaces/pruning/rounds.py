@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from parefront.spaces.pruning.gradual import ClosingMask
+from parefront.spaces.pruning.gradual import ClosingMask, largest
 
 
 class RoundMask(ClosingMask):
@@ -39,9 +39,9 @@ class RoundMask(ClosingMask):
         total = self.keep.numel()
         return round(total * math.pow(self.least / total, done / self.rounds))
 
-    def importance(self, weight: torch.Tensor) -> torch.Tensor:
-        """Magnitude, and less than any for what was pruned."""
-        return torch.where(self.keep, weight.abs(), -1.0)
+    def chosen(self, weight: torch.Tensor, count: int) -> torch.Tensor:
+        """Flags of so many weights that stay, flat: the largest of those that are left."""
+        return largest(torch.where(self.keep, weight.abs(), -1.0).flatten(), count)
 
     def progress(self, share: float, weight: torch.Tensor) -> None:
         """Prunes at the beginning of a round, in the first from all weights."""

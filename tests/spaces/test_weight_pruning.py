@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
-from parefront.spaces.pruning.gradual import GradualMask
+from parefront.spaces.pruning.gradual import GradualMask, largest
 from parefront.spaces.pruning.weights import (
     WeightPruning,
     WeightPruningChoices,
@@ -120,6 +120,15 @@ class TestMask:
         assert zeros == [round(80 * t) for t in by_hand]
         assert zeros[0] == 0
         assert zeros[7:] == [80] * 4
+
+    @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
+    def test_the_largest_are_those_that_a_stable_sort_puts_first(
+        self, values: list[int], data: st.DataObject
+    ) -> None:
+        count = data.draw(st.integers(0, len(values)))
+        order = sorted(range(len(values)), key=lambda place: -values[place])
+        flags = largest(torch.tensor(values, dtype=torch.float32), count)
+        assert flags.nonzero().flatten().tolist() == sorted(order[:count])
 
     def test_a_model_that_was_pruned_step_by_step_is_as_sparse(self) -> None:
         model, context = make("cnn")
