@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_is_the_worst() -> None:
     _, context = make("mlp")
     good = nn.Sequential(nn.Flatten(), nn.Linear(context.example[0][0].numel(), 10))
     bad = copy.deepcopy(good)
-    torch.nn.init.constant_(bad[1].weight, torch.nan)
+    torch.nn.init.constant_(bad.get_parameter("1.weight"), torch.nan)
     grown = sensitivities(
         good, {"1": (0.1, 0.2)}, lambda _, share: bad if share < 0.2 else good, context, what=""
     )

@@ -38,7 +38,7 @@ def test_the_score_is_the_sum_over_the_steps_of_gradient_times_weight() -> None:
         optimizer.zero_grad()
         # The rows of the identity ask for each weight alone.
         loss = 0.5 * (model(torch.eye(4)).flatten() - target.flatten()).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         gradient = held * keep - target  # of the masked weight, of pruned ones too
         by_hand -= gradient * held
