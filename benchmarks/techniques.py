@@ -95,6 +95,8 @@ TECHNIQUES: Mapping[str, Configs] = {
     "channels, taylor": _trained(prune={**PRUNE, "importance": "taylor"}),
     "channels, batch-norm scale": _trained(prune={**PRUNE, "importance": "bn_scale"}),
     "channels, geometric median": _trained(prune={**PRUNE, "importance": "median"}),
+    "channels, each layer alike": _trained(prune={**PRUNE, "scope": "uniform"}),
+    "channels, by sensitivity": _trained(prune={**PRUNE, "scope": "sensitivity"}),
     "channels, random": _trained(prune={**PRUNE, "importance": "random"}),
     "low rank": _low_rank(),
     "low rank, separable": _low_rank(convolution="separable"),
@@ -109,6 +111,17 @@ TECHNIQUES: Mapping[str, Configs] = {
     "sparse 80 %": _packed(sparsify=_sparse(sparsity=0.8)),
     "sparse 95 %": _packed(sparsify=_sparse(sparsity=0.95)),
     "sparse 95 %, step by step": _packed(sparsify=_sparse(sparsity=0.95, schedule="cubic")),
+    "sparse 95 %, three rounds": _packed(
+        sparsify=_sparse(sparsity=0.95, schedule="rounds", rounds=3, rewind=False)
+    ),
+    "sparse 95 %, three rounds, rewound": _packed(
+        sparsify=_sparse(sparsity=0.95, schedule="rounds", rounds=3, rewind=True)
+    ),
+    "sparse 95 %, movement": _packed(sparsify=_sparse(sparsity=0.95, saliency="movement")),
+    "sparse 95 %, by sensitivity": _packed(sparsify=_sparse(sparsity=0.95, scope="sensitivity")),
+    "sparse 95 %, step by step, by sensitivity": _packed(
+        sparsify=_sparse(sparsity=0.95, schedule="cubic", scope="sensitivity")
+    ),
     "sparse 95 %, gradient": _packed(sparsify=_sparse(sparsity=0.95, saliency="gradient")),
     "sparse 95 %, random": _packed(sparsify=_sparse(sparsity=0.95, saliency="random")),
     "sparse 2:4": _packed(sparsify={"pattern": "2:4", "saliency": "magnitude"}),
@@ -162,6 +175,7 @@ SPACE: Mapping[str, Any] = {
     "prune": {
         "ratio": [0.1, 0.9],
         "importance": ["l2", "l1", "taylor", "bn_scale", "median", "random"],
+        "scope": ["uniform", "global", "sensitivity"],
         "multiple": 8,
     },
     "factorize": {
@@ -174,8 +188,9 @@ SPACE: Mapping[str, Any] = {
     "sparsify": {
         "pattern": ["free", "2:4"],
         "sparsity": [0.5, 0.99],
-        "saliency": ["magnitude", "gradient", "random"],
-        "schedule": ["once", "cubic"],
+        "scope": ["global", "layer", "sensitivity"],
+        "saliency": ["magnitude", "gradient", "movement", "random"],
+        "schedule": ["once", "cubic", "rounds"],
     },
     "cluster": {"bits": [1, 8]},
     "round": {

@@ -137,11 +137,11 @@ def _parallel(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:
 
 
 def _sensitivity(trials: pd.DataFrame, summary: Summary, add: _Add) -> None:  # noqa: ARG001
-    data = figures.sensitivity_data(trials)
-    if data is None:
-        return
-    note = (
-        f"How much the loss on calibration examples grew in trial {data.trial} when one layer "
-        "alone was rounded to so many bits, before training: from yellow (little) to violet (much)."
-    )
-    add("sensitivity", "Sensitivity of layers", note, figures.draw_sensitivity(data))
+    for number, data in enumerate(figures.sensitivity_data(trials)):
+        note = (
+            f"How much the loss on calibration examples grew in trial {data.trial} when "
+            f"{data.stage} did so much to one layer alone, before training: from yellow (little) "
+            "to violet (much)."
+        )
+        title = f"Sensitivity of layers to {data.stage}"
+        add(f"sensitivity-{number}", title, note, figures.draw_sensitivity(data))

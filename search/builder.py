@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from parefront.search.stage_code import code_digest
 from parefront.search.task import PreparedTask
 from parefront.spaces.ruled import baked
 from parefront.spaces.space import AnyStage, Candidate, Space
-from parefront.spaces.stage import Form, Inputs, StageConfig, StageContext
+from parefront.spaces.stage import Facts, Find, Form, Inputs, StageConfig, StageContext
 
 WORTH_KEEPING = 0.1
 """Seconds from which what stages made is kept; what was trained always is."""
@@ -190,11 +190,25 @@ class Builder:
             context = self.context(candidate.prefix(position + 1), tick, rungs, report)
             if self.cache is not None:
                 code = _code_digest(type(stage))
+                known = partial(self._remembered, chained(key, name, code))
+                context = replace(context, remember=known)
                 key = chained(key, name, config.model_dump(mode="json"), code, context.seed)
                 if stage.form == Form.ONNX:  # it begins with the exported file
                     key = chained(key, self.target.runtime, self.target.batch_size)
             steps.append(_Step(stage, config, context, key))
         return steps
+
+    def _remembered(self, key: str, name: str, find: Find) -> Facts:
+        """Facts of what a stage is given, found once and kept in the cache."""
+        if self.cache is None:
+            return find()
+        key = chained(key, name)
+        known = self.cache.facts(key)
+        if not known:
+            began = time.perf_counter()
+            known = find()
+            self.cache.put_facts(key, known, time.perf_counter() - began)
+        return known
 
     def _cached(self, steps: Sequence[_Step]) -> tuple[int, Model, Mapping[str, Any]]:
         """How many stages need not run, and what they have made."""

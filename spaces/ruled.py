@@ -34,6 +34,14 @@ class Rule(nn.Module, ABC):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight to compute with."""
 
+    def progress(self, share: float, weight: torch.Tensor) -> None:
+        """Told before each step how much of a training is done, and 1 at its end.
+
+        Args:
+            share: From 0 to 1.
+            weight: The weight that the layer holds, before any rule, as it is by then.
+        """
+
 
 class Ruled(nn.Module):
     """A layer with rules for weights of its own.
@@ -62,6 +70,14 @@ class Ruled(nn.Module):
             for rule in self.rules[parameter].children():
                 weight = rule(weight)
         return weight
+
+    def advance(self, share: float) -> None:
+        """Tells each rule how much of the training is done, from 0 to 1."""
+        for parameter, rules in self.rules.items():
+            held = self.layer.get_parameter(parameter).detach()
+            for rule in rules.children():
+                if isinstance(rule, Rule):
+                    rule.progress(share, held)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as of any module
         """A ruled weight, or else the layer's own; attention asks for those of its parts."""

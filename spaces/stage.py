@@ -24,6 +24,12 @@ Inputs = tuple[torch.Tensor, ...]
 """Positional inputs of a model; the first dimension of each is the batch."""
 
 
+Facts = Mapping[str, Any]
+"""JSON-able, by name."""
+Find = Callable[[], Facts]
+"""Finds facts out, which takes a while."""
+
+
 class Form(enum.StrEnum):
     """What a stage transforms."""
 
@@ -95,6 +101,9 @@ class StageContext:
             raises when the training is not worth going on with. It may not change the module.
         teacher_weights: Weights of the teachers in what they answer together, which sum to 1; all
             weigh alike if it is empty.
+        remember: Called with a name and what finds JSON-able facts, of the module that the stage is
+            given and of nothing else that the name does not tell; gives what is known from before,
+            or finds it.
     """
 
     example: Inputs
@@ -108,6 +117,7 @@ class StageContext:
     rungs: tuple[float, ...] = ()
     report: Callable[[float, nn.Module], None] = lambda share, module: None  # noqa: ARG005
     teacher_weights: tuple[float, ...] = ()
+    remember: Callable[[str, Find], Facts] = lambda name, find: find()  # noqa: ARG005
 
 
 C = TypeVar("C", bound=StageConfig)

@@ -42,6 +42,19 @@ def is_paced(module: nn.Module) -> bool:
     return any(isinstance(part, Paced) for part in module.modules())
 
 
+@runtime_checkable
+class InRounds(Protocol):
+    """A part of a module that is trained in rounds, each with all of the schedule.
+
+    Attributes:
+        rounds: Number of rounds that the steps are split over.
+        rewinds: Whether the parameters return to their first values at each round but the first.
+    """
+
+    rounds: int
+    rewinds: bool
+
+
 Schedule = Literal["one_cycle", "cosine", "constant"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 _OPTIMIZERS: Mapping[
@@ -123,6 +136,9 @@ def train(
     example is left out, because batch normalisation cannot train on it. What is trained does not
     depend on whether anything is reported on the way.
 
+    Where a part of the module asks for rounds (`InRounds`; the most that any asks for), each begins
+    with a new optimiser, average and learning rate schedule, after parts that are `Paced` are told.
+
     Args:
         module: Module to train; on return, even by an error, it is in evaluation mode.
         data: Training examples, shuffled anew in each epoch.
@@ -168,8 +184,13 @@ def train(
     paced = [part for part in module.modules() if isinstance(part, Paced)]
     if patience and paced:
         raise ValueError("expected no patience for a module with parts that are paced")
-    averaged = None if average is None else RunningAverage(parameters, average)
     best = BestWeights(module) if patience else None
+    averaged = None if average is None else RunningAverage(parameters, average)
+    asked = [part for part in module.modules() if isinstance(part, InRounds)]
+    starts = _starts(steps, max((part.rounds for part in asked), default=1))
+    begin, length = 0, starts[0]
+    rewinds = any(part.rewinds for part in asked)
+    first = [parameter.detach().clone() for parameter in parameters] if rewinds else []
     orders = np.random.SeedSequence(seed).generate_state(epochs).tolist()
     step, mean = 0, math.nan
     # Not `torch.manual_seed`, which would reseed the generators of accelerators as well.
@@ -182,7 +203,13 @@ def train(
                 for inputs, targets in islice(data.batches(batch_size, seed=order), in_epoch):
                     for part in paced:
                         part.advance(step / steps)
-                    rate = rate_at(step, steps, learning_rate, schedule)
+                    if step > 0 and step in starts:
+                        begin, length = step, starts[step]
+                        updates = _OPTIMIZERS[optimizer](trained, learning_rate)
+                        averaged = None if average is None else RunningAverage(parameters, average)
+                        if rewinds:
+                            _rewind(parameters, first)
+                    rate = rate_at(step - begin, length, learning_rate, schedule)
                     step += 1
                     updates.param_groups[0]["lr"] = rate
                     updates.zero_grad()
@@ -219,6 +246,18 @@ def train(
             updates.zero_grad()
             module.eval()
     return TrainingLog(step // in_epoch, step, mean, best.epoch if best else None)
+
+
+@torch.no_grad()
+def _rewind(parameters: Sequence[nn.Parameter], first: Sequence[torch.Tensor]) -> None:
+    for parameter, value in zip(parameters, first, strict=True):
+        parameter.copy_(value)
+
+
+def _starts(steps: int, rounds: int) -> dict[int, int]:
+    """The first step of each round that has any, with the number of its steps."""
+    edges = sorted({-(-steps * each // rounds) for each in range(rounds + 1)})
+    return {low: high - low for low, high in pairwise(edges)}
 
 
 def _steps_of(rungs: Sequence[float], steps: int) -> dict[int, float]:

@@ -10,8 +10,10 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from parefront.errors import StageError
+from parefront.spaces.allocation import by_loss, shared_out
 from parefront.spaces.inspection import count_parameters, other_matrices
 from parefront.spaces.pruning.groups import LAYERS, ChannelGroup, find_groups, remove, widths
+from parefront.spaces.pruning.narrowing import growth_by_width
 from parefront.spaces.pruning.ranking import (
     Importance,
     Scope,
@@ -39,7 +41,8 @@ class ChannelPruningConfig(StageConfig):
         importance: What decides which channels go: `"l1"` and `"l2"` remove those with the
             smallest weights; for the others see `parefront.spaces.pruning.ranking.scores`.
         scope: `"uniform"` removes the same share from every group of layers that are pruned
-            together, `"global"` the least important channels of the model.
+            together, `"global"` the least important channels of the model, `"sensitivity"` fewer
+            from groups that the loss needs.
         multiple: Widths are rounded to multiples of this where the layer is wide enough.
 
     Example:
@@ -89,7 +92,8 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
     `achieved` holds `parameters_before` and `parameters_after`; `channels`, the output channels
     before and after of every prunable layer; `skipped`, the reason for every other Conv and
     Linear layer; `others`, one for every other part that holds matrices and was not narrowed with
-    them; and `nothing_removed`, a reason, if the model is as it was.
+    them; `sensitivity`, how much the loss grew by the root of a group and the share that went from
+    it alone, where that was measured; and `nothing_removed`, a reason, if the model is as it was.
     """
 
     name: ClassVar[str] = "prune"
@@ -136,15 +140,18 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
     def anchors(self) -> Sequence[ChannelPruningConfig]:
         """A half of the channels, and the most that may go."""
         choices = self.choices
-        ratios = (choices.ratio.clip(0.5), choices.ratio.high)
+        scope = choices.scope.prefer("uniform", "global")
+        ways = [(choices.ratio.clip(0.5), scope), (choices.ratio.high, scope)]
+        if "sensitivity" in choices.scope.options:  # the last is the strongest
+            ways.insert(1, (choices.ratio.clip(0.5), "sensitivity"))
         return [
             ChannelPruningConfig(
                 ratio=ratio,
                 importance=choices.importance.prefer("l2", "l1"),
-                scope=choices.scope.prefer("uniform"),
+                scope=scope,
                 multiple=self.multiple.prefer(self.target.channel_multiple),
             )
-            for ratio in dict.fromkeys(ratios)
+            for ratio, scope in dict.fromkeys(ways)
         ]
 
     def apply(
@@ -157,11 +164,23 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
         """
         groups, skipped = find_groups(model, context.example, context.tick)
         score = scores(groups, config.importance, context)
+        ranked = {group.root: (group, score[group.root]) for group in groups}
+        grown: dict[str, dict[float, float]] = {}
+        if config.scope == "sensitivity":
+            seed = context.seed if config.importance == "random" else None
+            what = f"{self.name}, {config.importance}, {seed}"
+            grown = growth_by_width(model, ranked, config.multiple, context, what)
+            for group in [g for g in groups if g.root not in grown]:
+                reason = "the model does not run with fewer of its channels"
+                skipped.update(dict.fromkeys(group.layers, reason))
+                groups.remove(group)
+                del ranked[group.root]
         removals = channels_to_remove(
-            {group.root: (group, score[group.root]) for group in groups},
+            ranked,
             ratio=config.ratio,
             scope=config.scope,
             multiple=config.multiple,
+            kept=shared_out(grown, {g.root: g.width for g in groups}, 1 - config.ratio),
         )
         context.tick()
         try:
@@ -173,7 +192,10 @@ class ChannelPruning(Stage[ChannelPruningConfig, nn.Module]):
             groups = [g for g in groups if g.root not in broken]
             removals = {root: gone for root, gone in removals.items() if root not in broken}
             pruned = remove(model, context.example, removals)
-        return Applied(pruned, _achieved(model, pruned, groups, skipped))
+        achieved = _achieved(model, pruned, groups, skipped)
+        if grown:
+            achieved["sensitivity"] = by_loss(grown)
+        return Applied(pruned, achieved)
 
 
 def _broken(

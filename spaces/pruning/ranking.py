@@ -15,7 +15,7 @@ from parefront.spaces.pruning.groups import ChannelGroup
 from parefront.spaces.stage import StageContext
 
 Importance = Literal["l1", "l2", "taylor", "bn_scale", "median", "random"]
-Scope = Literal["global", "uniform"]
+Scope = Literal["global", "uniform", "sensitivity"]
 _BATCHES = 8
 _BATCH = 64
 
@@ -124,12 +124,26 @@ def allowed_widths(width: int, blocks: int, multiple: int) -> list[int]:
     return [*range(math.lcm(blocks, multiple), width, math.lcm(blocks, multiple)), width]
 
 
+def nearest_width(group: ChannelGroup, wanted: float, multiple: int) -> int:
+    """The allowed width nearest to what is wanted, the smaller of two equally near."""
+    allowed = allowed_widths(group.width, group.blocks, multiple)
+    return min(allowed, key=lambda width: abs(width - wanted))
+
+
+def least_important(group: ChannelGroup, score: torch.Tensor, keep: int) -> list[int]:
+    """The channels that go so that so many stay: in all blocks the same, sorted."""
+    size = group.width // group.blocks
+    places = score.argsort(stable=True)[: (group.width - keep) // group.blocks].tolist()
+    return sorted(block * size + place for block in range(group.blocks) for place in places)
+
+
 def channels_to_remove(
     groups: Mapping[str, tuple[ChannelGroup, torch.Tensor]],
     *,
     ratio: float,
     scope: Scope,
     multiple: int,
+    kept: Mapping[str, float] | None = None,
 ) -> dict[str, list[int]]:
     """Channels to remove from each group that loses any.
 
@@ -140,22 +154,20 @@ def channels_to_remove(
         groups: Groups with their scores, by the name of their root.
         ratio: Share of channels to remove, of every group or of all groups together.
         scope: `"uniform"` removes the same share of every group, `"global"` the least important
-            channels wherever they are.
+            channels wherever they are, `"sensitivity"` all but `kept`.
         multiple: Multiple that widths are rounded to.
+        kept: Share of its channels that each group keeps, for the scope `"sensitivity"`.
 
     Returns:
         Sorted output channels of each root.
     """
-    wanted = _wanted(groups, ratio, scope)
+    if scope == "sensitivity" and kept is not None:
+        wanted = {root: group.width * kept[root] for root, (group, _) in groups.items()}
+    else:
+        wanted = _wanted(groups, ratio, scope)
     removed: dict[str, list[int]] = {}
     for root, (group, score) in groups.items():
-        keep = min(
-            allowed_widths(group.width, group.blocks, multiple),
-            key=lambda width, root=root: abs(width - wanted[root]),  # type: ignore[misc]
-        )
-        size = group.width // group.blocks
-        places = score.argsort(stable=True)[: (group.width - keep) // group.blocks].tolist()
-        channels = sorted(block * size + place for block in range(group.blocks) for place in places)
+        channels = least_important(group, score, nearest_width(group, wanted[root], multiple))
         if channels:
             removed[root] = channels
     return removed

@@ -13,14 +13,14 @@ from torch import nn
 from parefront.spaces.ruled import Weights, weights_of
 from parefront.spaces.stage import StageContext
 
-Saliency = Literal["magnitude", "gradient", "random"]
+Saliency = Literal["magnitude", "gradient", "movement", "random"]
 Scores = dict[str, torch.Tensor]
 _BATCHES = 8
 _BATCH = 64
 
 
 def magnitude(model: nn.Module, layers: Sequence[Weights], context: StageContext) -> Scores:  # noqa: ARG001
-    """Its absolute value; ranks as its square does (Han et al. 2015)."""
+    """Its absolute value, L1 or L2 alike: squares rank as it does (Han et al. 2015)."""
     return {each.name: each.weight.abs() for each in layers}
 
 
@@ -52,5 +52,6 @@ def random(model: nn.Module, layers: Sequence[Weights], context: StageContext) -
 SALIENCIES: Mapping[Saliency, Callable[[nn.Module, Sequence[Weights], StageContext], Scores]] = {
     "magnitude": magnitude,
     "gradient": gradient,
+    "movement": magnitude,  # until training tells; see `parefront.spaces.pruning.movement`
     "random": random,
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import optuna
 from pydantic import Field, field_validator, model_validator
 from torch import nn
 
-from parefront.spaces.quantization.allocation import allocated, sensitivities
+from parefront.spaces.allocation import allocated, sensitivities
 from parefront.spaces.quantization.level_rule import Rounded
 from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, Levels, LevelSet
 from parefront.spaces.ranges import Choice, IntRange
@@ -18,6 +19,8 @@ from parefront.spaces.ruled import Weights, weights_of, with_rule
 from parefront.spaces.stage import Applied, Stage, StageChoices, StageConfig, StageContext
 
 Allocation = Literal["even", "sensitivity"]
+BITS = (2, 3, 4, 6, 8)
+"""Bits that a layer may get by sensitivity."""
 
 
 class RoundingConfig(StageConfig):
@@ -180,12 +183,7 @@ class WeightRounding(RuleStage[RoundingConfig]):
         bits = {each.name: config.bits or 1 for each in layers}
         achieved: dict[str, Any] = {"left_alone": left}
         if config.allocation == "sensitivity":
-            grown = sensitivities(
-                result,
-                layers,
-                lambda each, b: _rounded(each, levels(b)),
-                context,
-            )
+            grown = _growth(result, layers, levels, context)
             sizes = {each.name: each.weight.numel() for each in layers}
             bits = allocated(grown, sizes, float(config.bits or 1))
             achieved["sensitivity"] = {
@@ -198,6 +196,22 @@ class WeightRounding(RuleStage[RoundingConfig]):
             result = with_rule(result, each.name, rule)
         achieved["levels"] = {name: len(levels(each)) for name, each in bits.items()}
         return Applied(result, achieved)
+
+
+def _growth(
+    model: nn.Module,
+    layers: Sequence[Weights],
+    levels: Callable[[int], Levels],
+    context: StageContext,
+) -> dict[str, dict[int, float]]:
+    """How much the loss grows when a layer alone is rounded, by layer and bits."""
+    by_name = {each.name: each for each in layers}
+
+    def rounded(name: str, bits: int) -> nn.Module:
+        rule = _rounded(by_name[name], levels(bits))
+        return with_rule(copy.deepcopy(model), name, rule)
+
+    return sensitivities(model, dict.fromkeys(by_name, BITS), rounded, context, what="round")
 
 
 def _rounded(each: Weights, levels: Levels) -> Rounded:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
@@ -10,19 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from parefront.spaces.quantization.allocation import BITS, allocated, sensitivities
+from parefront.spaces.allocation import allocated, by_loss, sensitivities, shared_out
 from parefront.spaces.quantization.level_rule import Rounded
 from parefront.spaces.quantization.level_sets import uniform
-from parefront.spaces.quantization.levels import RoundingChoices, RoundingConfig, WeightRounding
-from parefront.spaces.ruled import Rule, Weights, weights_of
-from parefront.spaces.stage import TargetTraits
+from parefront.spaces.quantization.levels import (
+    BITS,
+    RoundingChoices,
+    RoundingConfig,
+    WeightRounding,
+)
+from parefront.spaces.ruled import weights_of, with_rule
+from parefront.spaces.stage import Facts, Find, TargetTraits
 from tests.zoo import make
 
 STAGE = WeightRounding(RoundingChoices(), TargetTraits(format="onnx", channel_multiple=8))
-
-
-def rule(each: Weights, bits: int) -> Rule:
-    return Rounded(each.weight, uniform(bits), each.channels)
 
 
 @st.composite
@@ -86,7 +90,18 @@ def test_the_growth_is_that_of_the_layer_alone() -> None:
         )
     layers, _ = weights_of(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    grown = sensitivities(model, layers, rule, context)
+    by_name = {each.name: each for each in layers}
+
+    def rounded(name: str, bits: int) -> nn.Module | None:
+        if name == layers[0].name and bits == 8:
+            return None
+        each = by_name[name]
+        rule = Rounded(each.weight, uniform(bits), each.channels)
+        return with_rule(copy.deepcopy(model), name, rule)
+
+    grown = sensitivities(model, dict.fromkeys(by_name, BITS), rounded, context, what="round")
+    assert list(grown[layers[0].name]) == [2, 3, 4, 6]  # what cannot be done is left out
+    grown[layers[0].name][8] = 0.0
     assert list(grown) == [each.name for each in layers]
     assert grown[layers[1].name] == pytest.approx(dict.fromkeys(BITS, 0.0), abs=1e-6)
     for losses in grown.values():
@@ -118,3 +133,90 @@ def test_a_layer_that_is_the_model_gets_the_mean() -> None:
     config = RoundingConfig(levels="uniform", bits=3, allocation="sensitivity", ends=True)
     applied = STAGE.apply(model, config, context)
     assert applied.achieved["levels"] in ({"1": 7}, {"1": 3})
+
+
+def test_what_is_remembered_is_not_measured_again() -> None:
+    model, context = make("mlp")
+    notes: dict[str, Facts] = {}
+    tried: list[tuple[str, float]] = []
+
+    def remember(name: str, find: Find) -> Facts:
+        if name not in notes:
+            notes[name] = find()
+        return notes[name]
+
+    def changed(name: str, share: float) -> nn.Module:
+        tried.append((name, share))
+        return model
+
+    def measured(levels: Sequence[float], what: str) -> dict[str, dict[float, float]]:
+        known = replace(context, remember=remember)
+        return sensitivities(model, {"a": levels}, changed, known, what=what)
+
+    first = measured([0.5, 0.25], "x")
+    assert tried == [("a", 0.25), ("a", 0.5)]
+    assert measured([0.5, 0.25], "x") == first
+    assert len(tried) == 2
+    measured([0.5, 0.25], "y")
+    measured([0.5], "x")
+    assert len(tried) == 5
+
+
+def test_a_loss_that_is_not_finite_is_the_worst() -> None:
+    _, context = make("mlp")
+    good = nn.Sequential(nn.Flatten(), nn.Linear(context.example[0][0].numel(), 10))
+    bad = copy.deepcopy(good)
+    torch.nn.init.constant_(bad.get_parameter("1.weight"), torch.nan)
+    grown = sensitivities(
+        good, {"1": (0.1, 0.2)}, lambda _, share: bad if share < 0.2 else good, context, what=""
+    )
+    assert grown["1"] == {0.1: 1e9, 0.2: 0.0}
+
+
+def test_a_table_of_shares_names_what_goes() -> None:
+    assert by_loss({"a": {0.1: 2.0, 0.25: 1.0, 1.0: 0.0}}) == {"a": {"0.9": 2.0, "0.75": 1.0}}
+
+
+SHARES = (0.1, 0.25, 0.5, 1.0)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(
+        st.lists(st.floats(0, 9), min_size=len(SHARES), max_size=len(SHARES)),
+        min_size=1,
+        max_size=3,
+    ),
+    st.floats(0.01, 1.0),
+    st.data(),
+)
+def test_shares_reach_the_mean_and_nothing_on_a_grid_predicts_less(
+    losses: list[list[float]], mean: float, data: st.DataObject
+) -> None:
+    grown = {
+        str(layer): dict(zip(SHARES, sorted(each, reverse=True), strict=True))
+        for layer, each in enumerate(losses)
+    }
+    sizes = {name: data.draw(st.integers(1, 5)) for name in grown}
+    given_shares = shared_out(grown, sizes, mean)
+    total = sum(sizes.values())
+    assert sum(given_shares[n] * sizes[n] for n in grown) == pytest.approx(mean * total)
+    if mean < SHARES[0]:
+        assert given_shares == dict.fromkeys(grown, mean)
+        return
+    predicted = sum(hull_at(grown[n], given_shares[n]) for n in grown)
+    # A second implementation: everything that is tried, in every combination.
+    for others in product(SHARES, repeat=len(grown)):
+        other = dict(zip(grown, others, strict=True))
+        if sum(other[n] * sizes[n] for n in grown) <= mean * total:
+            assert sum(grown[n][other[n]] for n in grown) >= predicted - 1e-6
+
+
+def hull_at(losses: dict[float, float], share: float) -> float:
+    """The lower convex hull of points at a share: the least of all chords across it."""
+    return min(
+        losses[low] + (losses[high] - losses[low]) * ((share - low) / (high - low))
+        for low in losses
+        for high in losses
+        if low < high and low - 1e-9 <= share <= high + 1e-9
+    )

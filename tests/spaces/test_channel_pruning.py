@@ -52,7 +52,7 @@ def outputs(model: nn.Module, context: StageContext) -> torch.Tensor:
         ({"ratio": 1.0}, "less than 1"),
         ({"ratio": -0.1}, "greater than or equal to 0"),
         ({"importance": "l3"}, "'l1', 'l2', 'taylor', 'bn_scale', 'median' or 'random'"),
-        ({"scope": "local"}, "'global' or 'uniform'"),
+        ({"scope": "local"}, "'global', 'uniform' or 'sensitivity'"),
         ({"multiple": 0}, "greater than or equal to 1"),
     ],
 )
@@ -70,7 +70,7 @@ def test_an_impossible_config_is_refused(fields: dict[str, Any], message: str) -
             {"importance": ["l1", "l3"]},
             "'l1', 'l2', 'taylor', 'bn_scale', 'median' or 'random'",
         ),
-        ({"scope": "local"}, "'global' or 'uniform'"),
+        ({"scope": "local"}, "'global', 'uniform' or 'sensitivity'"),
         ({"multiple": [8, 0]}, "greater than or equal to 1"),
         ({"rate": 0.5}, "Extra inputs are not permitted"),
     ],

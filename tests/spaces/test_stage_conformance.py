@@ -107,6 +107,22 @@ CASES = [
         )
         for model in MODELS
     ),
+    *(
+        Case(
+            WeightPruning,
+            model,
+            {
+                "saliency": ["magnitude", "movement"],
+                "schedule": ["once", "cubic", "rounds"],
+                "scope": ["global", "sensitivity"],
+            },
+        )
+        for model in ("cnn", "transformer", "gru")
+    ),
+    *(
+        Case(ChannelPruning, model, {"scope": ["sensitivity", "uniform"]})
+        for model in ("cnn", "resnet", "transformer")
+    ),
     Case(RecoveryTraining, "cnn", {"epochs": 2, "soft_loss": "mse", "features": "attention"}),
     Case(RecoveryTraining, "resnet", {"epochs": 2, "features": "hint", "average": 0.9}),
     Case(RecoveryTraining, "depthwise", {"epochs": 2, "patience": 1, "schedule": "constant"}),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
-from parefront.spaces.pruning.gradual import GradualMask
+from parefront.spaces.pruning.gradual import GradualMask, largest
 from parefront.spaces.pruning.weights import (
     WeightPruning,
     WeightPruningChoices,
@@ -111,7 +111,7 @@ class TestMask:
         assert torch.equal(mask(held) != 0, keep)  # as it is looked at before training
         zeros = []
         for step in range(11):
-            mask.advance(step / 10)
+            mask.progress(step / 10, held)
             made = mask(held)
             zeros.append(int((made == 0).sum()))
             assert made[made != 0].abs().min() >= held[made == 0].abs().max() if step else True
@@ -120,6 +120,15 @@ class TestMask:
         assert zeros == [round(80 * t) for t in by_hand]
         assert zeros[0] == 0
         assert zeros[7:] == [80] * 4
+
+    @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
+    def test_the_largest_are_those_that_a_stable_sort_puts_first(
+        self, values: list[int], data: st.DataObject
+    ) -> None:
+        count = data.draw(st.integers(0, len(values)))
+        order = sorted(range(len(values)), key=lambda place: -values[place])
+        flags = largest(torch.tensor(values, dtype=torch.float32), count)
+        assert flags.nonzero().flatten().tolist() == sorted(order[:count])
 
     def test_a_model_that_was_pruned_step_by_step_is_as_sparse(self) -> None:
         model, context = make("cnn")
@@ -166,6 +175,11 @@ class TestMask:
         [
             ({"pattern": "2:4"}, "none for others"),
             ({"schedule": "cubic", "saliency": "random"}, "expected the saliency 'magnitude'"),
+            ({"schedule": "rounds", "saliency": "gradient"}, "expected the saliency 'magnitude'"),
+            ({"schedule": "once", "saliency": "movement"}, "expected the schedule 'cubic' for"),
+            ({"schedule": "rounds"}, "expected rounds and rewind for"),
+            ({"rounds": 3, "rewind": True}, "neither for others, got 3 and True for 'once'"),
+            ({"schedule": "rounds", "rounds": 1, "rewind": True}, "greater than or equal to 2"),
             ({"sparsity": None}, "expected a sparsity"),
             ({"sparsity": 1.0}, "less than 1"),
         ],
@@ -179,3 +193,33 @@ class TestMask:
         }
         with pytest.raises(ValueError, match=message):
             WeightPruningConfig.model_validate(good | changes)
+
+    @pytest.mark.parametrize(
+        ("choices", "message"),
+        [
+            ({"saliency": "movement", "pattern": "2:4"}, "expected 'free' among the choices"),
+            ({"saliency": ["magnitude", "movement"], "schedule": "once"}, "expected 'cubic' among"),
+            ({"rounds": [1, 3]}, r"expected at least 2 rounds, got \[1, 3\]"),
+        ],
+    )
+    def test_choices_that_cannot_go_together_are_refused(
+        self, choices: dict[str, object], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            WeightPruningChoices.model_validate(choices)
+
+    def test_what_is_tried_first_stays_as_it_was_beside_further_choices(self) -> None:
+        usual = WeightPruning(WeightPruningChoices(), TRAITS).anchors()
+        choices = WeightPruningChoices.model_validate(
+            {
+                "saliency": ["movement", "magnitude"],
+                "schedule": ["rounds", "once", "cubic"],
+                "scope": ["sensitivity", "global"],
+            }
+        )
+        anchors = WeightPruning(choices, TRAITS).anchors()
+        assert len(usual) == 1
+        assert anchors[0] == usual[0]
+        assert [each.saliency for each in anchors].count("movement") == 1
+        assert [each.rewind for each in anchors if each.schedule == "rounds"] == [False, True]
+        assert [each.scope for each in anchors].count("sensitivity") == 1
