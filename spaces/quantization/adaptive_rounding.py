@@ -133,7 +133,8 @@ def adapt(
         with the `nearest` levels and as it is now, `adaptive`, which is never larger; and why each
         other weight has its nearest levels.
     """
-    examples = [inputs for inputs, _ in islice(context.calibration.batches(_BATCH), _BATCHES)]
+    batches = context.calibration.batches(_BATCH) if len(context.calibration) else ()
+    examples = [inputs for inputs, _ in islice(batches, _BATCHES)]
     generator = torch.Generator().manual_seed(context.seed)
     errors: dict[str, dict[str, float]] = {}
     nearest: dict[str, str] = {}
