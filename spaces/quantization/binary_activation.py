@@ -19,7 +19,8 @@ class _Sign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
         (x,) = ctx.saved_tensors
-        return gradient * (x.abs() <= 1)
+        passed: torch.Tensor = gradient * (x.abs() <= 1)
+        return passed
 
 
 def _sign(x: torch.Tensor) -> torch.Tensor:
@@ -42,7 +43,7 @@ class BinaryActivation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Signs of the shape and type of `x`; what is not a number gives -1."""
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling():
             return _sign(x)  # an exporter writes the operators of this, and needs no gradient
         result: torch.Tensor = _Sign.apply(x)  # type: ignore[no-untyped-call]
         return result

@@ -74,7 +74,7 @@ def test_tiny_layers_get_the_best_of_all_choices(monkeypatch: pytest.MonkeyPatch
         every = torch.stack([lost(inputs, (low + up) * step - held) for up in choices])
         nearest = float(lost(inputs, rule(held).detach() - held).sum())
         found = float(lost(inputs, made - held).sum())
-        size = float((inputs @ held.T + layer.bias).square().sum())
+        size = float(layer(inputs).detach().square().sum())
         assert found <= nearest * 1.0001
         assert errors["the model"]["nearest"] == pytest.approx(nearest / size, rel=1e-3)
         assert errors["the model"]["adaptive"] == pytest.approx(found / size, rel=1e-3)
@@ -138,7 +138,8 @@ def test_second_moments_know_the_error(layer: nn.Module, shape: tuple[int, ...])
     def directly(rows: torch.Tensor) -> torch.Tensor:
         made = torch.func.functional_call(layer, {"weight": rows.reshape(layer.weight.shape)}, x)
         axis = -1 if isinstance(layer, nn.Linear) else 1
-        return (made - wanted).square().movedim(axis, 0).flatten(1).sum(dim=1).detach()
+        off: torch.Tensor = (made - wanted).square().movedim(axis, 0).flatten(1).sum(dim=1)
+        return off.detach()
 
     one, two = (torch.randn_like(layer.weight).flatten(1) for _ in range(2))
     found = moments.error(one.double()) - moments.error(two.double())

@@ -67,6 +67,7 @@ def test_a_network_of_them_ships(tmp_path: Path) -> None:
     assert {node.domain for node in held.graph.node} == {""}
 
 
+@pytest.mark.slow
 def test_torch_export_takes_it() -> None:
     x = torch.randn(4, 8)
     program = torch.export.export(nn.Sequential(nn.Flatten(), pf.BinaryActivation()).eval(), (x,))
