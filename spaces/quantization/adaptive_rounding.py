@@ -35,7 +35,7 @@ _PRESSURE = 0.3
 _FREE = 0.2
 """Share of the steps without it."""
 _SHARPNESS = (20.0, 2.0)
-_FEW, _DRAWS = 64, 8
+_FEW, _DRAWS = 64, 24
 """Where channels are small, flips begin from so many drawn choices as well."""
 _LOW, _HIGH = -0.1, 1.1
 """The sigmoid is stretched to these and cut, so that it reaches 0 and 1."""
