@@ -117,7 +117,7 @@ def test_the_sigmoid_begins_where_the_weights_are() -> None:
     inside = held.abs() <= 7 * rule.step
     torch.testing.assert_close(undecided(held)[inside], held[inside], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(undecided.decided(), rule(held).detach())
-    assert float(Undecided(rule(held).detach(), rule).indecision(2.0)) < 1e-5
+    assert Undecided(rule(held).detach(), rule).indecision(2.0).item() < 1e-5
 
 
 @pytest.mark.parametrize(
