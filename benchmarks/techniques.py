@@ -54,7 +54,7 @@ def _packed(**stages: Mapping[str, Any]) -> Configs:
     return {**_trained(**stages), "pack": {}}
 
 
-def _int8(method: str, calibration: str | None, **config: bool) -> Configs:
+def _int8(method: str, calibration: str | None, **config: bool | int) -> Configs:
     options = {"equalize": False} | ({"correct_bias": False} if method == "static" else {})
     return {"quantize": {"method": method, "calibration": calibration, **options, **config}}
 
@@ -138,6 +138,15 @@ TECHNIQUES: Mapping[str, Configs] = {
     "uniform, 3 bits on average": _packed(
         round={"levels": "uniform", "bits": 3, "allocation": "sensitivity", "ends": True}
     ),
+    "uniform, 3 bits, adaptive": _packed(
+        round={
+            "levels": "uniform",
+            "bits": 3,
+            "allocation": "even",
+            "ends": True,
+            "rounding": "adaptive",
+        }
+    ),
     "powers of two, 4 bits": _levels("power_of_two", 4, ends=True),
     "additive powers, 4 bits": _levels("additive", 4, ends=True),
     "ternary": _levels("ternary", None, ends=True),
@@ -160,6 +169,16 @@ TECHNIQUES: Mapping[str, Configs] = {
     ),
     "int8, a scale a tensor, biases corrected": _int8(
         "static", "minmax", per_channel=False, correct_bias=True
+    ),
+    "int8 static, symmetric activations": _int8(
+        "static", "minmax", per_channel=True, symmetric_activations=True
+    ),
+    "int8 static, asymmetric weights": _int8(
+        "static", "minmax", per_channel=False, symmetric_weights=False
+    ),
+    "16 bits, weights of 8": _int8("static", "minmax", per_channel=True, activation_bits=16),
+    "16 bits, weights too": _int8(
+        "static", "minmax", per_channel=True, activation_bits=16, weight_bits=16
     ),
     "int8 dynamic": _int8("dynamic", None, per_channel=True),
     "4 bits, computed in int8": {
@@ -197,6 +216,7 @@ SPACE: Mapping[str, Any] = {
         "levels": ["uniform", "power_of_two", "additive", "ternary", "binary"],
         "bits": [2, 4],
         "allocation": ["even", "sensitivity"],
+        "rounding": ["nearest", "adaptive"],
     },
     "recover": {
         "epochs": [1, 20],
@@ -211,6 +231,10 @@ SPACE: Mapping[str, Any] = {
         "calibration": ["minmax", "average", "entropy", "percentile", "mse"],
         "equalize": [False, True],
         "correct_bias": [False, True],
+        "activation_bits": [8, 16],
+        "weight_bits": [8, 16],
+        "symmetric_activations": [False, True],
+        "symmetric_weights": [True, False],
     },
 }
 

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from parefront.search.metrics import Metric as Metric
     from parefront.search.task import Pretrain as Pretrain
     from parefront.search.task import Task as Task
+    from parefront.spaces.quantization.binary_activation import BinaryActivation as BinaryActivation
     from parefront.study import Study as Study
 
 _HOMES = {
+    "BinaryActivation": "parefront.spaces.quantization.binary_activation",
     "Bound": "parefront.objectives.objective",
     "Direction": "parefront.objectives.measurement",
     "Metric": "parefront.search.metrics",
@@ -46,6 +48,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "BinaryActivation",
     "Bound",
     "Direction",
     "Metric",

@@ -26,21 +26,22 @@ def run(model: nn.Module, example: Inputs) -> list[torch.Tensor]:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return list(_tensors(model(*example)))
+            return list(tensors(model(*example)))
     finally:
         for module, training in modes.items():
             module.training = training
 
 
-def _tensors(value: object) -> Iterator[torch.Tensor]:
+def tensors(value: object) -> Iterator[torch.Tensor]:
+    """The tensors in what a module returned, however nested, in a fixed order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)
 
 
 def shared_weights(model: nn.Module) -> dict[str, str]:

@@ -68,7 +68,7 @@ def entropy_bins(counts: Counts, levels: int) -> int:
         counts: Histogram of magnitudes.
         levels: Integers that magnitudes are rounded to.
     """
-    least = max(levels, _bins_holding(counts, 1 - CLIPPED))
+    least = min(max(levels, _bins_holding(counts, 1 - CLIPPED)), len(counts))
     # Down from all bins, so that of equally good limits the one that clips least is taken.
     ends = range(len(counts), least - 1, -CANDIDATE_STEP)
     return min(ends, key=lambda end: _divergence(counts, end, levels))
@@ -116,8 +116,9 @@ def activation_ranges(
     tensors: Sequence[str],
     batches: Callable[[], Iterable[Feeds]],
     method: Calibration,
+    bits: int = 8,
 ) -> dict[str, Range]:
-    """The range of each tensor that 8 bits should represent.
+    """The range of each tensor that some bits should represent.
 
     `"minmax"` takes all values seen, `"average"` the mean of the extremes of each batch, which one
     odd example moves little (the moving average of Jacob et al. 2018, all batches alike). The
@@ -131,6 +132,7 @@ def activation_ranges(
         tensors: Names of floating-point tensors of the graph.
         batches: Called for each pass over the examples.
         method: How to choose the range.
+        bits: Bits of an activation.
 
     Returns:
         A range for each tensor; one with values that are not finite has a range that is not.
@@ -161,8 +163,8 @@ def activation_ranges(
             counts[name] += _histogram(values, maxima[name])
     for name in wide:
         low, high = ranges[name]
-        # 255 steps cover both signs or only one.
-        levels = 128 if low < 0 < high else 256
+        # All steps cover both signs or only one.
+        levels = 2 ** (bits - 1) if low < 0 < high else 2**bits
         limit = _LIMITS[method](counts[name], levels) * maxima[name] / BINS
         ranges[name] = (max(low, -limit), min(high, limit))
     return ranges

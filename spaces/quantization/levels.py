@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from parefront.spaces.allocation import allocated, sensitivities
+from parefront.spaces.quantization.adaptive_rounding import adapt
 from parefront.spaces.quantization.level_rule import Rounded
 from parefront.spaces.quantization.level_sets import LEVEL_SETS, WITHOUT_BITS, Levels, LevelSet
 from parefront.spaces.ranges import Choice, IntRange
@@ -19,6 +20,7 @@ from parefront.spaces.ruled import Weights, weights_of, with_rule
 from parefront.spaces.stage import Applied, Stage, StageChoices, StageConfig, StageContext
 
 Allocation = Literal["even", "sensitivity"]
+Rounding = Literal["nearest", "adaptive"]
 BITS = (2, 3, 4, 6, 8)
 """Bits that a layer may get by sensitivity."""
 
@@ -33,12 +35,15 @@ class RoundingConfig(StageConfig):
             and this on average (`"sensitivity"`); `None` where there are no bits.
         ends: Whether the first and the last layer take part, which are the most sensitive. Where
             there are no others, they do.
+        rounding: Whether each weight begins at the `"nearest"` level, or at the one above or below
+            that suits the output of its layer on calibration examples (`"adaptive"`).
     """
 
     levels: LevelSet
     bits: int | None = Field(default=None, ge=2, le=8)
     allocation: Allocation | None = None
     ends: bool
+    rounding: Rounding = "nearest"
 
     @model_validator(mode="before")
     @classmethod
@@ -73,12 +78,15 @@ class RoundingChoices(StageChoices):
             smaller and smaller ones. Not drawn for ternary and binary levels.
         allocation: How bits are given to layers; drawn only for uniform levels.
         ends: Whether the first and the last layer may take part.
+        rounding: Whether weights may begin at the nearest levels, or at those that suit the
+            outputs of their layers.
     """
 
     levels: Choice[LevelSet] = Choice[LevelSet](options=("uniform", "ternary"))
     bits: IntRange = IntRange(low=3, high=4)
     allocation: Choice[Allocation] = Choice[Allocation](options=("even",))
     ends: Choice[bool] = Choice[bool](options=(True, False))
+    rounding: Choice[Rounding] = Choice[Rounding](options=("nearest",))
 
     @field_validator("bits")
     @classmethod
@@ -103,7 +111,10 @@ class WeightRounding(RuleStage[RoundingConfig]):
     steps. The file stores the levels; the runtime computes with floating point, as fast as before.
     `achieved` holds `levels`, their number in each layer that takes part; `left_alone`, the reason
     for each part with weights that does not; and `sensitivity`, how much the loss grew by layer and
-    bits before training, where bits were given by it.
+    bits before training, where bits were given by it. With `adaptive` rounding it also holds
+    `output_errors`, by layer the squared error of its output on calibration examples relative to
+    the output's size, with the `nearest` levels and the `adaptive` ones; and `rounded_to_nearest`,
+    the reason for each weight that was left at its nearest level.
     """
 
     name: ClassVar[str] = "round"
@@ -140,6 +151,7 @@ class WeightRounding(RuleStage[RoundingConfig]):
             if levels == "uniform"
             else (None if fixed else "even"),
             ends=choices.ends.suggest(trial, f"{self.name}.ends"),
+            rounding=choices.rounding.suggest(trial, f"{self.name}.rounding"),
         )
 
     def anchors(self) -> Sequence[RoundingConfig]:
@@ -151,6 +163,7 @@ class WeightRounding(RuleStage[RoundingConfig]):
                 bits=None if levels in WITHOUT_BITS else choices.bits.clip(4),
                 allocation=allocation,
                 ends=choices.ends.prefer(levels not in WITHOUT_BITS),
+                rounding=choices.rounding.prefer("nearest"),
             )
             for levels in choices.levels.options
             for allocation in self._allocations(levels)
@@ -190,10 +203,14 @@ class WeightRounding(RuleStage[RoundingConfig]):
                 name: {str(b): round(loss, 6) for b, loss in each.items()}
                 for name, each in grown.items()
             }
-        for each in layers:
-            context.tick()
-            rule = _rounded(each, levels(bits[each.name]))
-            result = with_rule(result, each.name, rule)
+        rules = {each.name: _rounded(each, levels(bits[each.name])) for each in layers}
+        if config.rounding == "adaptive":
+            result, errors, nearest = adapt(model, result, layers, rules, context)
+            achieved |= {"output_errors": errors, "rounded_to_nearest": nearest}
+        else:
+            for each in layers:
+                context.tick()
+                result = with_rule(result, each.name, rules[each.name])
         achieved["levels"] = {name: len(levels(each)) for name, each in bits.items()}
         return Applied(result, achieved)
 

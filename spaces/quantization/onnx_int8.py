@@ -1,4 +1,4 @@
-"""The stage `quantize`: 8-bit weights and activations, by ONNX Runtime's quantiser."""
+"""The stage `quantize`: integer weights and activations, by ONNX Runtime's quantiser."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from parefront.spaces.quantization.graph import (
     prepared,
     tidy,
 )
+from parefront.spaces.quantization.precision import Bits, Precision
 from parefront.spaces.quantization.quantisers import dynamic_int8, static_int8
 from parefront.spaces.ranges import Choice
 from parefront.spaces.stage import (
@@ -32,6 +33,8 @@ from parefront.spaces.stage import (
 )
 
 Method = Literal["static", "dynamic"]
+
+_ONLY_STATIC = ("correct_bias", "symmetric_activations", "symmetric_weights")
 
 WEIGHTED = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"),
@@ -52,6 +55,13 @@ class OnnxInt8Config(StageConfig):
         equalize: Whether channels of consecutive layers are rescaled to equal ranges before.
         correct_bias: Whether the mean error of static quantisation on calibration examples is
             taken out of the biases; `None` for dynamic.
+        activation_bits: Bits of an activation; 16 for static quantisation alone.
+        weight_bits: Bits of a weight; 16 only beside activations of 16.
+        symmetric_activations: Whether ranges of activations reach as far below zero as above;
+            `None` for dynamic, which computes them as they come.
+        symmetric_weights: Whether zero is the integer 0 of a weight, as it is wherever each channel
+            has a scale of its own, or weights have 16 bits; `None` for dynamic, which has what is
+            fastest for each operator.
 
     Example:
         >>> OnnxInt8Config(method="static", calibration="minmax", per_channel=True).correct_bias
@@ -63,12 +73,16 @@ class OnnxInt8Config(StageConfig):
     per_channel: bool
     equalize: bool = False
     correct_bias: bool | None = None
+    activation_bits: Bits = 8
+    weight_bits: Bits = 8
+    symmetric_activations: bool | None = None
+    symmetric_weights: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _corrects_nothing_unless_told(cls, given: object) -> object:
+    def _plain_unless_told(cls, given: object) -> object:
         if isinstance(given, dict) and given.get("method") == "static":
-            return {"correct_bias": False} | given
+            return dict.fromkeys(_ONLY_STATIC, False) | {"symmetric_weights": True} | given
         return given
 
     @model_validator(mode="after")
@@ -79,16 +93,43 @@ class OnnxInt8Config(StageConfig):
             raise ValueError(
                 f"expected no calibration for dynamic quantisation, got '{self.calibration}'"
             )
-        if self.method == "static" and self.correct_bias is None:
+        for name in _ONLY_STATIC:
+            value = getattr(self, name)
+            if self.method == "static" and value is None:
+                raise ValueError(f"expected {name} true or false for static quantisation, got none")
+            if self.method == "dynamic" and value is not None:
+                raise ValueError(
+                    f"expected no {name} for dynamic quantisation, got {value}; leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _wide_or_asymmetric_where_it_runs(self) -> OnnxInt8Config:
+        if self.method == "dynamic" and 16 in (self.activation_bits, self.weight_bits):
+            raise ValueError("expected 8 bits for dynamic quantisation, got 16; use static")
+        if self.weight_bits > self.activation_bits:
             raise ValueError(
-                "expected correct_bias true or false for static quantisation, got none"
+                "expected weights of at most the activations' bits, got weight_bits"
+                f" {self.weight_bits} beside activation_bits {self.activation_bits}"
             )
-        if self.method == "dynamic" and self.correct_bias is not None:
+        # The quantiser makes channels symmetric whatever it is told, and keeps biases within their
+        # 32 bits only where weights are: of 16 bits, they would overflow.
+        if self.symmetric_weights is False and (self.per_channel or self.weight_bits == 16):
             raise ValueError(
-                f"expected no correct_bias for dynamic quantisation, got {self.correct_bias};"
-                " leave it out"
+                "expected symmetric_weights true beside per_channel or 16-bit weights, got false"
             )
         return self
+
+    @property
+    def precision(self) -> Precision:
+        """What static quantisation stores."""
+        return Precision(
+            activations=self.activation_bits,
+            weights=self.weight_bits,
+            per_channel=self.per_channel,
+            symmetric_activations=bool(self.symmetric_activations),
+            symmetric_weights=bool(self.symmetric_weights),
+        )
 
 
 class OnnxInt8Choices(StageChoices):
@@ -100,6 +141,12 @@ class OnnxInt8Choices(StageChoices):
         per_channel: Whether weights may have one scale, or one for each channel.
         equalize: Whether channels may be rescaled to equal ranges before.
         correct_bias: Whether biases may be corrected, drawn only for static quantisation.
+        activation_bits: 8 or 16 bits of an activation, drawn only for static quantisation.
+        weight_bits: 8 or 16 bits of a weight, drawn only beside activations of 16.
+        symmetric_activations: Whether ranges of activations are the same on both sides of zero,
+            drawn only for static quantisation.
+        symmetric_weights: Whether zero is the integer 0 of a weight, drawn only for static
+            quantisation with one scale for a tensor and weights of 8 bits.
     """
 
     method: Choice[Method] = Choice[Method](options=("static", "dynamic"))
@@ -109,17 +156,32 @@ class OnnxInt8Choices(StageChoices):
     per_channel: Choice[bool] = Choice[bool](options=(True, False))
     equalize: Choice[bool] = Choice[bool](options=(False,))
     correct_bias: Choice[bool] = Choice[bool](options=(False,))
+    activation_bits: Choice[Bits] = Choice[Bits](options=(8,))
+    weight_bits: Choice[Bits] = Choice[Bits](options=(8,))
+    symmetric_activations: Choice[bool] = Choice[bool](options=(False,))
+    symmetric_weights: Choice[bool] = Choice[bool](options=(True,))
+
+    @model_validator(mode="after")
+    def _something_can_be_drawn(self) -> OnnxInt8Choices:
+        if 16 in self.weight_bits.options and 16 not in self.activation_bits.options:
+            raise ValueError("expected 16 among activation_bits beside weight_bits of 16, got 8")
+        if False in self.symmetric_weights.options and False not in self.per_channel.options:
+            raise ValueError(
+                "expected false among per_channel beside symmetric_weights false, got true"
+            )
+        return self
 
 
 class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
-    """Quantises an exported model to 8 bits.
+    """Quantises an exported model to 8 or 16 bits.
 
     Static quantisation writes weights as int8 and biases as int32, and rounds activations to
     uint8 by QuantizeLinear and DequantizeLinear pairs; int8 activations are slower than floating
-    point on x86. Dynamic quantisation is fast on transformers and slow on convolutions.
+    point on x86. Activations of 16 bits, with weights of 8 or 16, are nearer to floating point,
+    and slower than it here. Dynamic quantisation is fast on transformers and slow on convolutions.
 
     `achieved` holds `quantized_nodes` and `float_nodes`: how many nodes of each operator work on
-    8 bits, and how many with weights, or products, do not; with `equalize` also
+    integers, and how many with weights, or products, do not; with `equalize` also
     `equalized_pairs`, between how many pairs of layers channels were rescaled, and with
     `correct_bias` also `corrected_biases`, of how many layers the bias was corrected.
     """
@@ -148,33 +210,55 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
         earlier: Mapping[str, StageConfig],  # noqa: ARG002
     ) -> OnnxInt8Config:
         """Draws a config; a calibration only for static quantisation."""
-        choices = self.choices
-        method = choices.method.suggest(trial, f"{self.name}.method")
-        return OnnxInt8Config(
-            method=method,
-            calibration=choices.calibration.suggest(trial, f"{self.name}.calibration")
-            if method == "static"
-            else None,
-            per_channel=choices.per_channel.suggest(trial, f"{self.name}.per_channel"),
-            equalize=choices.equalize.suggest(trial, f"{self.name}.equalize"),
-            correct_bias=choices.correct_bias.suggest(trial, f"{self.name}.correct_bias")
-            if method == "static"
-            else None,
-        )
+
+        def chosen(name: str) -> Any:  # noqa: ANN401 - the type of the field
+            return getattr(self.choices, name).suggest(trial, f"{self.name}.{name}")
+
+        fields: dict[str, Any] = {"method": chosen("method")}
+        static = fields["method"] == "static"
+        if static:
+            fields["calibration"] = chosen("calibration")
+        fields["per_channel"] = chosen("per_channel")
+        fields["equalize"] = chosen("equalize")
+        if static:
+            fields["correct_bias"] = chosen("correct_bias")
+            fields["activation_bits"] = chosen("activation_bits")
+            if fields["activation_bits"] == 16:
+                fields["weight_bits"] = chosen("weight_bits")
+            fields["symmetric_activations"] = chosen("symmetric_activations")
+            if not fields["per_channel"] and fields.get("weight_bits") != 16:
+                fields["symmetric_weights"] = chosen("symmetric_weights")
+        return OnnxInt8Config(**fields)
 
     def anchors(self) -> Sequence[OnnxInt8Config]:
         """Each method, by the plainest calibration and with a scale for each channel."""
+        return [self._anchor(method) for method in self.choices.method.options]
+
+    def _anchor(self, method: Method) -> OnnxInt8Config:
         choices = self.choices
-        return [
-            OnnxInt8Config(
-                method=method,
-                calibration=choices.calibration.prefer("minmax") if method == "static" else None,
-                per_channel=choices.per_channel.prefer(True),
-                equalize=choices.equalize.prefer(False),
-                correct_bias=choices.correct_bias.prefer(False) if method == "static" else None,
-            )
-            for method in choices.method.options
-        ]
+        per_channel = choices.per_channel.prefer(True)
+        plain = {
+            "method": method,
+            "per_channel": per_channel,
+            "equalize": choices.equalize.prefer(False),
+        }
+        if method == "dynamic":
+            return OnnxInt8Config.model_validate(plain)
+        bits = choices.activation_bits.prefer(8)
+        weight_bits = choices.weight_bits.prefer(8) if bits == 16 else 8
+        return OnnxInt8Config.model_validate(
+            plain
+            | {
+                "calibration": choices.calibration.prefer("minmax"),
+                "correct_bias": choices.correct_bias.prefer(False),
+                "activation_bits": bits,
+                "weight_bits": weight_bits,
+                "symmetric_activations": choices.symmetric_activations.prefer(False),
+                "symmetric_weights": per_channel
+                or weight_bits == 16
+                or choices.symmetric_weights.prefer(True),
+            }
+        )
 
     def apply(
         self, model: onnx.ModelProto, config: OnnxInt8Config, context: StageContext
@@ -194,7 +278,7 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
             result = dynamic_int8(folded, config.per_channel)
         else:
             result, corrected = static_int8(
-                folded, config.per_channel, config.calibration, bool(config.correct_bias), context
+                folded, config.precision, config.calibration, bool(config.correct_bias), context
             )
             if config.correct_bias:
                 done["corrected_biases"] = corrected

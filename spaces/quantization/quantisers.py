@@ -1,4 +1,4 @@
-"""ONNX Runtime's quantiser to 8 bits, static and dynamic."""
+"""ONNX Runtime's quantiser to integers, static and dynamic."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import version_converter
 from onnxruntime.quantization import (
     CalibrationMethod,
     QDQQuantizer,
@@ -29,6 +30,7 @@ from parefront.spaces.quantization.calibration import (
     calibration_feeds,
 )
 from parefront.spaces.quantization.graph import keep_outputs_float, quiet_quantiser, refusals
+from parefront.spaces.quantization.precision import OPSET, Precision
 from parefront.spaces.stage import StageContext
 
 STATIC_OPERATORS = (
@@ -37,7 +39,7 @@ STATIC_OPERATORS = (
     *("MaxPool", "AveragePool", "GlobalAveragePool", "Pad", "Resize"),
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Slice"),
 )
-"""What works on 8 bits after static quantisation.
+"""What works on integers after static quantisation.
 
 Softmax and normalisations stay in floating point: on a transformer their 8 bits made the error
 a fifth to two fifths larger, and nothing faster.
@@ -62,16 +64,16 @@ One of them in the range of a tensor would leave no step for all the others.
 
 def static_int8(
     model: onnx.ModelProto,
-    per_channel: bool,
+    precision: Precision,
     calibration: Calibration,
     correct_bias: bool,
     context: StageContext,
 ) -> tuple[onnx.ModelProto, int]:
-    """A model whose weights and activations are on 8 bits, with ranges fixed on examples.
+    """A model whose weights and activations are integers, with ranges fixed on examples.
 
     Args:
         model: Prepared model; the quantiser changes it.
-        per_channel: Whether each output channel of a weight has a scale of its own.
+        precision: How many bits there are, and where zero is.
         calibration: How ranges are chosen.
         correct_bias: Whether the mean error of each layer is taken out of its bias.
         context: Where the examples are.
@@ -82,12 +84,17 @@ def static_int8(
     Raises:
         StageError: If there are no examples, or ONNX Runtime refuses the model.
     """
+    if precision.wide:
+        with refusals("quantise the exported model"):
+            model = version_converter.convert_version(model, OPSET)
 
     def feeds() -> Iterator[Feeds]:
         return calibration_feeds(model, context)
 
     expected = channel_means(model, give_biases(model), feeds) if correct_bias else {}
-    ranges = activation_ranges(model, _activations(model), feeds, calibration)
+    ranges = activation_ranges(
+        model, _activations(model), feeds, calibration, precision.activations
+    )
     masks = {
         name for name, (low, high) in ranges.items() if not high - low <= 2 * LARGEST_ACTIVATION
     }
@@ -102,15 +109,15 @@ def static_int8(
     with refusals("quantise the exported model"), quiet_quantiser():
         quantizer = QDQQuantizer(
             model,
-            per_channel,
+            precision.per_channel,
             False,  # reduce_range
-            QuantType.QInt8,
-            QuantType.QUInt8,
+            precision.weight_type,
+            precision.activation_type,
             TensorsData(CalibrationMethod.MinMax, data),
             [],
             excluded,
             list(STATIC_OPERATORS),
-            {},
+            precision.options,
         )
         quantizer.quantize_model()
         # The quantiser appends its nodes, while a file must list each after those it reads.

@@ -20,6 +20,7 @@ from parefront.spaces.pruning.channels import ChannelPruning
 from parefront.spaces.pruning.depth import DepthPruning
 from parefront.spaces.pruning.heads import HeadPruning
 from parefront.spaces.pruning.weights import WeightPruning
+from parefront.spaces.quantization import adaptive_rounding
 from parefront.spaces.quantization.blocks import BlockQuantization
 from parefront.spaces.quantization.half import HalfWeights
 from parefront.spaces.quantization.level_sets import LEVEL_SETS
@@ -123,6 +124,10 @@ CASES = [
         Case(ChannelPruning, model, {"scope": ["sensitivity", "uniform"]})
         for model in ("cnn", "resnet", "transformer")
     ),
+    *(
+        Case(WeightRounding, model, {"levels": "uniform", "rounding": "adaptive"})
+        for model in ("cnn", "transformer", "lstm")
+    ),
     Case(RecoveryTraining, "cnn", {"epochs": 2, "soft_loss": "mse", "features": "attention"}),
     Case(RecoveryTraining, "resnet", {"epochs": 2, "features": "hint", "average": 0.9}),
     Case(RecoveryTraining, "depthwise", {"epochs": 2, "patience": 1, "schedule": "constant"}),
@@ -145,11 +150,32 @@ CASES = [
         for model in ("cnn", "depthwise", "transformer")
     ),
     Case(OnnxInt8, "transformer", {"equalize": [False, True], "correct_bias": [False, True]}),
+    *(
+        Case(OnnxInt8, model, {"method": "static", "activation_bits": 16, "weight_bits": [8, 16]})
+        for model in ("cnn", "transformer", "gru")
+    ),
+    Case(
+        OnnxInt8,
+        "mlp",
+        {
+            "per_channel": [True, False],
+            "activation_bits": [16, 8],
+            "weight_bits": [16, 8],
+            "symmetric_activations": [True, False],
+            "symmetric_weights": [False, True],
+        },
+    ),
 ]
 STAGES = {case.stage: case for case in CASES}.values()  # one case a stage
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_stage = pytest.mark.parametrize("case", STAGES, ids=lambda case: case.stage.name)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is learnt layer by layer is learnt briefly."""
+    monkeypatch.setattr(adaptive_rounding, "STEPS", 5)
 
 
 def contents(model: Any) -> dict[str, Any]:
