@@ -26,6 +26,7 @@ from parefront.search.study_record import (
     study_record,
 )
 from parefront.search.task import PreparedTask
+from parefront.spaces.stage import TargetTraits
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class OpenedStudy:
         *,
         task_base: str | None,
         left_out: dict[str, str],
-        channel_multiple: int,
+        traits: TargetTraits,
     ) -> OpenedStudy:
         """Creates a study, or takes up the one that is there.
 
@@ -88,7 +89,8 @@ class OpenedStudy:
             metric=task.metric.name,
             metric_direction=task.metric.direction,
             left_out=left_out,
-            channel_multiple=channel_multiple,
+            channel_multiple=traits.channel_multiple,
+            saturates=traits.saturates,
             created_with=version("parefront"),
         )
         storage = open_storage(url)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from parefront.objectives.measurement import Measurement
 
-FORMAT = 3
+FORMAT = 4
 """Version of everything parefront writes into a storage."""
 
 TRIAL_KEY = "parefront"

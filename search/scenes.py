@@ -11,6 +11,7 @@ from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
+from parefront.objectives.targets.fingerprint import saturates
 from parefront.objectives.targets.profile_cache import profiled_multiple
 from parefront.objectives.targets.runtime import Feeds
 from parefront.objectives.targets.target import Target
@@ -77,18 +78,21 @@ def traits(targets: Iterable[Target], home: Path) -> TargetTraits:
     """What stages may know of the targets of a search.
 
     Widths are rounded to what every device's profile asks for, or the runtime's usual multiple
-    where the device was not profiled.
+    where the device was not profiled. Weights have 7 bits if one of the devices needs that.
 
     Args:
         targets: The targets, the main one first; all run one format.
         home: Folder of the studies, where the profiles are.
     """
     each = list(targets)
-    multiples = []
+    multiples, narrow = [], False
     for target in each:
         facts = target.open().fingerprint(target.runtime, target.threads)
         usual = runtime(target.runtime).channel_multiple
         multiples.append(profiled_multiple(home, facts) or usual)
+        narrow = narrow or saturates(facts)
     return TargetTraits(
-        format=runtime(each[0].runtime).format, channel_multiple=math.lcm(*multiples)
+        format=runtime(each[0].runtime).format,
+        channel_multiple=math.lcm(*multiples),
+        saturates=narrow,
     )

@@ -231,7 +231,7 @@ class Study(StoredStudy):
                     task,
                     task_base=str(self._base) if self._task is None else None,
                     left_out=left_out,
-                    channel_multiple=known.channel_multiple,
+                    traits=known,
                 )
                 self._opened = opened
                 if WARM_KEY not in opened.optuna_study.user_attrs:
@@ -324,7 +324,11 @@ class Study(StoredStudy):
         except (StudyNotFoundError, StorageError):
             return None
         form = runtime(record.settings.target.runtime).format
-        return TargetTraits(format=form, channel_multiple=record.channel_multiple)
+        return TargetTraits(
+            format=form,
+            channel_multiple=record.channel_multiple,
+            saturates=record.saturates,
+        )
 
     def _cache(self, home: Path) -> StageCache | None:
         megabytes = self.settings.study.cache_mb

@@ -39,6 +39,7 @@ class StudyRecord(BaseModel):
         metric_direction: Which values of the metric are better.
         left_out: Why a stage is not in the space, by name.
         channel_multiple: What widths are rounded to, as the devices' profiles said.
+        saturates: Whether a device needs weights of 7 bits in products of integers.
         created_with: Version of parefront.
     """
 
@@ -53,6 +54,7 @@ class StudyRecord(BaseModel):
     metric_direction: Direction
     left_out: Mapping[str, str]
     channel_multiple: int
+    saturates: bool
     created_with: str
 
     @staticmethod

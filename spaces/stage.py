@@ -77,10 +77,13 @@ class TargetTraits:
     Attributes:
         format: Format of the artifact, such as `"onnx"`.
         channel_multiple: Widths that are multiples of this run well on the target.
+        saturates: Whether products of 8-bit integers are added up in 16 bits there, which hold
+            their sums only if weights have 7 bits.
     """
 
     format: str
     channel_multiple: int
+    saturates: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,13 @@ import onnxruntime
 import torch
 from torch import nn
 
+from parefront.objectives.targets.fingerprint import fingerprint, saturates
 from parefront.objectives.targets.runtime import Array
 from parefront.spaces.ruled import baked
 from parefront.spaces.stage import Inputs, StageContext
+
+SATURATES = saturates(fingerprint("onnxruntime", 1))
+"""Whether weights of 8 bits are too much for this machine."""
 
 
 def export(module: nn.Module, context: StageContext) -> onnx.ModelProto:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import onnx
 import optuna
-from pydantic import model_validator
 from torch import nn
 
 from parefront.errors import StageError
-from parefront.spaces.quantization.calibration import Calibration
 from parefront.spaces.quantization.equalization import equalize
 from parefront.spaces.quantization.graph import (
     INTEGER_OPERATORS,
@@ -20,7 +18,7 @@ from parefront.spaces.quantization.graph import (
     prepared,
     tidy,
 )
-from parefront.spaces.quantization.precision import Bits, Precision
+from parefront.spaces.quantization.int8_config import Method, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.quantization.quantisers import dynamic_int8, static_int8
 from parefront.spaces.ranges import Choice
 from parefront.spaces.stage import (
@@ -30,146 +28,16 @@ from parefront.spaces.stage import (
     StageChoices,
     StageConfig,
     StageContext,
+    TargetTraits,
 )
 
-Method = Literal["static", "dynamic"]
-
-_ONLY_STATIC = ("correct_bias", "symmetric_activations", "symmetric_weights")
+__all__ = ["OnnxInt8", "OnnxInt8Choices", "OnnxInt8Config"]
 
 WEIGHTED = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"),
     *INTEGER_OPERATORS,
 )
 """Operators that multiply weights."""
-
-
-class OnnxInt8Config(StageConfig):
-    """One way to quantise.
-
-    Attributes:
-        method: `"static"` fixes the ranges of activations beforehand, on calibration examples;
-            `"dynamic"` computes them in each run, and only for matrix products, convolutions
-            and LSTMs.
-        calibration: How static quantisation chooses ranges; `None` for dynamic.
-        per_channel: Whether each output channel of a weight has a scale of its own.
-        equalize: Whether channels of consecutive layers are rescaled to equal ranges before.
-        correct_bias: Whether the mean error of static quantisation on calibration examples is
-            taken out of the biases; `None` for dynamic.
-        activation_bits: Bits of an activation; 16 for static quantisation alone.
-        weight_bits: Bits of a weight; 16 only beside activations of 16.
-        symmetric_activations: Whether ranges of activations reach as far below zero as above;
-            `None` for dynamic, which computes them as they come.
-        symmetric_weights: Whether zero is the integer 0 of a weight, as it is wherever each channel
-            has a scale of its own, or weights have 16 bits; `None` for dynamic, which has what is
-            fastest for each operator.
-
-    Example:
-        >>> OnnxInt8Config(method="static", calibration="minmax", per_channel=True).correct_bias
-        False
-    """
-
-    method: Method
-    calibration: Calibration | None = None
-    per_channel: bool
-    equalize: bool = False
-    correct_bias: bool | None = None
-    activation_bits: Bits = 8
-    weight_bits: Bits = 8
-    symmetric_activations: bool | None = None
-    symmetric_weights: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_unless_told(cls, given: object) -> object:
-        if isinstance(given, dict) and given.get("method") == "static":
-            return dict.fromkeys(_ONLY_STATIC, False) | {"symmetric_weights": True} | given
-        return given
-
-    @model_validator(mode="after")
-    def _calibrates_only_static(self) -> OnnxInt8Config:
-        if self.method == "static" and self.calibration is None:
-            raise ValueError("expected a calibration for static quantisation, got none")
-        if self.method == "dynamic" and self.calibration is not None:
-            raise ValueError(
-                f"expected no calibration for dynamic quantisation, got '{self.calibration}'"
-            )
-        for name in _ONLY_STATIC:
-            value = getattr(self, name)
-            if self.method == "static" and value is None:
-                raise ValueError(f"expected {name} true or false for static quantisation, got none")
-            if self.method == "dynamic" and value is not None:
-                raise ValueError(
-                    f"expected no {name} for dynamic quantisation, got {value}; leave it out"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _wide_or_asymmetric_where_it_runs(self) -> OnnxInt8Config:
-        if self.method == "dynamic" and 16 in (self.activation_bits, self.weight_bits):
-            raise ValueError("expected 8 bits for dynamic quantisation, got 16; use static")
-        if self.weight_bits > self.activation_bits:
-            raise ValueError(
-                "expected weights of at most the activations' bits, got weight_bits"
-                f" {self.weight_bits} beside activation_bits {self.activation_bits}"
-            )
-        # The quantiser makes channels symmetric whatever it is told, and keeps biases within their
-        # 32 bits only where weights are: of 16 bits, they would overflow.
-        if self.symmetric_weights is False and (self.per_channel or self.weight_bits == 16):
-            raise ValueError(
-                "expected symmetric_weights true beside per_channel or 16-bit weights, got false"
-            )
-        return self
-
-    @property
-    def precision(self) -> Precision:
-        """What static quantisation stores."""
-        return Precision(
-            activations=self.activation_bits,
-            weights=self.weight_bits,
-            per_channel=self.per_channel,
-            symmetric_activations=bool(self.symmetric_activations),
-            symmetric_weights=bool(self.symmetric_weights),
-        )
-
-
-class OnnxInt8Choices(StageChoices):
-    """What a study file may say about quantisation.
-
-    Attributes:
-        method: Methods to choose from.
-        calibration: Calibrations to choose from, drawn only for static quantisation.
-        per_channel: Whether weights may have one scale, or one for each channel.
-        equalize: Whether channels may be rescaled to equal ranges before.
-        correct_bias: Whether biases may be corrected, drawn only for static quantisation.
-        activation_bits: 8 or 16 bits of an activation, drawn only for static quantisation.
-        weight_bits: 8 or 16 bits of a weight, drawn only beside activations of 16.
-        symmetric_activations: Whether ranges of activations are the same on both sides of zero,
-            drawn only for static quantisation.
-        symmetric_weights: Whether zero is the integer 0 of a weight, drawn only for static
-            quantisation with one scale for a tensor and weights of 8 bits.
-    """
-
-    method: Choice[Method] = Choice[Method](options=("static", "dynamic"))
-    calibration: Choice[Calibration] = Choice[Calibration](
-        options=("minmax", "entropy", "percentile")
-    )
-    per_channel: Choice[bool] = Choice[bool](options=(True, False))
-    equalize: Choice[bool] = Choice[bool](options=(False,))
-    correct_bias: Choice[bool] = Choice[bool](options=(False,))
-    activation_bits: Choice[Bits] = Choice[Bits](options=(8,))
-    weight_bits: Choice[Bits] = Choice[Bits](options=(8,))
-    symmetric_activations: Choice[bool] = Choice[bool](options=(False,))
-    symmetric_weights: Choice[bool] = Choice[bool](options=(True,))
-
-    @model_validator(mode="after")
-    def _something_can_be_drawn(self) -> OnnxInt8Choices:
-        if 16 in self.weight_bits.options and 16 not in self.activation_bits.options:
-            raise ValueError("expected 16 among activation_bits beside weight_bits of 16, got 8")
-        if False in self.symmetric_weights.options and False not in self.per_channel.options:
-            raise ValueError(
-                "expected false among per_channel beside symmetric_weights false, got true"
-            )
-        return self
 
 
 class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
@@ -192,6 +60,11 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
     choices_type: ClassVar[type[StageChoices]] = OnnxInt8Choices
     config_type: ClassVar[type[StageConfig]] = OnnxInt8Config
     choices: OnnxInt8Choices
+
+    def __init__(self, choices: OnnxInt8Choices, target: TargetTraits) -> None:
+        """Binds the stage to its ranges and to what the target's products of integers need."""
+        super().__init__(choices, target)
+        self.reduce_range = choices.reduce_range or Choice[bool](options=(target.saturates,))
 
     def nothing_to_do(self, model: nn.Module, context: StageContext) -> str | None:  # noqa: ARG002
         """Whether the model has no weight to quantise."""
@@ -228,6 +101,8 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
             fields["symmetric_activations"] = chosen("symmetric_activations")
             if not fields["per_channel"] and fields.get("weight_bits") != 16:
                 fields["symmetric_weights"] = chosen("symmetric_weights")
+        if fields.get("activation_bits") != 16:
+            fields["reduce_range"] = self.reduce_range.suggest(trial, f"{self.name}.reduce_range")
         return OnnxInt8Config(**fields)
 
     def anchors(self) -> Sequence[OnnxInt8Config]:
@@ -241,6 +116,7 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
             "method": method,
             "per_channel": per_channel,
             "equalize": choices.equalize.prefer(False),
+            "reduce_range": self.reduce_range.prefer(self.target.saturates),
         }
         if method == "dynamic":
             return OnnxInt8Config.model_validate(plain)
@@ -252,6 +128,7 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
                 "calibration": choices.calibration.prefer("minmax"),
                 "correct_bias": choices.correct_bias.prefer(False),
                 "activation_bits": bits,
+                "reduce_range": bits == 8 and plain["reduce_range"],
                 "weight_bits": weight_bits,
                 "symmetric_activations": choices.symmetric_activations.prefer(False),
                 "symmetric_weights": per_channel
@@ -275,7 +152,7 @@ class OnnxInt8(Stage[OnnxInt8Config, onnx.ModelProto]):
         if config.equalize:
             done["equalized_pairs"] = equalize(folded, context.tick)
         if config.calibration is None:
-            result = dynamic_int8(folded, config.per_channel)
+            result = dynamic_int8(folded, config.per_channel, config.reduce_range)
         else:
             result, corrected = static_int8(
                 folded, config.precision, config.calibration, bool(config.correct_bias), context

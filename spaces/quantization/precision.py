@@ -24,6 +24,7 @@ class Precision:
         symmetric_activations: Whether the range of an activation reaches as far below zero as
             above, so that zero is the middle integer.
         symmetric_weights: Whether zero is the integer 0 of a weight.
+        reduce_range: Whether a weight uses one bit less than it has.
     """
 
     activations: Bits = 8
@@ -31,6 +32,7 @@ class Precision:
     per_channel: bool = True
     symmetric_activations: bool = False
     symmetric_weights: bool = True
+    reduce_range: bool = False
 
     @property
     def wide(self) -> bool:

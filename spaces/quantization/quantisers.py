@@ -110,7 +110,7 @@ def static_int8(
         quantizer = QDQQuantizer(
             model,
             precision.per_channel,
-            False,  # reduce_range
+            precision.reduce_range,
             precision.weight_type,
             precision.activation_type,
             TensorsData(CalibrationMethod.MinMax, data),
@@ -127,12 +127,13 @@ def static_int8(
     return quantized, correct_biases(quantized, expected, feeds) if correct_bias else 0
 
 
-def dynamic_int8(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
+def dynamic_int8(model: onnx.ModelProto, per_channel: bool, reduce_range: bool) -> onnx.ModelProto:
     """A model whose weights are on 8 bits, and activations in each run.
 
     Args:
         model: Prepared model, which stays as it is.
         per_channel: Whether each output channel of a weight has a scale of its own.
+        reduce_range: Whether signed weights use 7 bits.
 
     Raises:
         StageError: If ONNX Runtime refuses the model.
@@ -148,6 +149,8 @@ def dynamic_int8(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
                     path,
                     op_types_to_quantize=list(operators),
                     per_channel=per_channel,
+                    # Products of unsigned integers alone do not saturate.
+                    reduce_range=reduce_range and weight_type == QuantType.QInt8,
                     weight_type=weight_type,
                 )
         return onnx.load(path)

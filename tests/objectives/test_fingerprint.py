@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from parefront.errors import UsageError
-from parefront.objectives.targets.fingerprint import fingerprint, fingerprint_id
+from parefront.objectives.targets.fingerprint import fingerprint, fingerprint_id, saturates
 
 X86 = """processor\t: 0
 model name\t: Imaginary Xeon 9000
@@ -84,3 +84,13 @@ def test_the_id_depends_on_every_fact_and_on_nothing_else() -> None:
     assert fingerprint_id(dict(reversed(facts.items()))) == name
     others = {fingerprint_id(facts | {key: "other"}) for key in facts}
     assert len(others | {name}) == len(facts) + 1
+
+
+def test_sums_saturate_on_x86_without_vnni() -> None:
+    old = {"architecture": "x86_64", "isa": ["avx2", "avx512f"]}
+    assert saturates(old)
+    for name in ("avx512_vnni", "avx_vnni", "amx_int8"):
+        assert not saturates(old | {"isa": ["avx2", name]})
+    assert not saturates({"architecture": "aarch64", "isa": ["asimd"]})
+    assert not saturates({"architecture": "x86_64", "isa": None})
+    assert not saturates({"device": "fixed"})

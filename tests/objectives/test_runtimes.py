@@ -23,6 +23,7 @@ from parefront.objectives.targets.onnx_runtime import OnnxRuntime
 from parefront.objectives.targets.openvino import OpenVinoRuntime
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.stage import TargetTraits
+from tests.exporting import SATURATES
 from tests.zoo import make
 
 
@@ -103,7 +104,10 @@ def test_openvino_and_onnx_runtime_agree_on_quantised_files(
     path = tmp_path / "m.onnx"
     OnnxRuntime().build(module, context.example, ["input"], path)
     config = OnnxInt8Config(
-        method=method, calibration="minmax" if method == "static" else None, per_channel=True
+        method=method,
+        calibration="minmax" if method == "static" else None,
+        per_channel=True,
+        reduce_range=SATURATES,
     )
     stage = OnnxInt8(OnnxInt8Choices(), TargetTraits(format="onnx", channel_multiple=8))
     path.write_bytes(stage.apply(onnx.load(path), config, context).model.SerializeToString())

@@ -29,6 +29,7 @@ from parefront.search.useful_orders import useful_orders
 from parefront.search.warm_start import drawn
 from parefront.spaces.ranges import FloatRange
 from parefront.spaces.space import Candidate, Space
+from parefront.spaces.stage import TargetTraits
 from tests.search.fakes import WidthChoices, space
 from tests.tiny import data, make
 
@@ -68,7 +69,7 @@ def begin(
         prepared(task),
         task_base=base,
         left_out={},
-        channel_multiple=8,
+        traits=TargetTraits(format="onnx", channel_multiple=8),
     )
     opened.keep_baseline(
         BaselineRecord(

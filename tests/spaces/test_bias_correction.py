@@ -20,15 +20,15 @@ from parefront.spaces.quantization.calibration import Feeds, calibration_feeds
 from parefront.spaces.quantization.graph import prepared
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.stage import StageContext, TargetTraits
-from tests.exporting import export, run
+from tests.exporting import SATURATES, export, run
 from tests.zoo import MODELS, make
 
 Array = NDArray[Any]
 STAGE = OnnxInt8(OnnxInt8Choices(), TargetTraits(format="onnx", channel_multiple=8))
-PLAIN = OnnxInt8Config(method="static", calibration="minmax", per_channel=False)
-CORRECTED = OnnxInt8Config(
-    method="static", calibration="minmax", per_channel=False, correct_bias=True
+PLAIN = OnnxInt8Config(
+    method="static", calibration="minmax", per_channel=False, reduce_range=SATURATES
 )
+CORRECTED = PLAIN.model_copy(update={"correct_bias": True})
 LAYERS = {"cnn": 4, "resnet": 6, "depthwise": 6, "mlp": 3, "transformer": 3}
 
 

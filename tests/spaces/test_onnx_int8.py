@@ -27,18 +27,26 @@ from parefront.errors import SpaceError, StageError
 from parefront.spaces.quantization.graph import prepared, quiet_quantiser
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.stage import Applied, StageContext, TargetTraits
-from tests.exporting import export, run
+from tests.exporting import SATURATES, export, run
 from tests.zoo import Memory, make
 
-DYNAMIC = OnnxInt8Config(method="dynamic", per_channel=True)
-STATIC = OnnxInt8Config(method="static", calibration="minmax", per_channel=True)
+DYNAMIC = OnnxInt8Config(method="dynamic", per_channel=True, reduce_range=SATURATES)
+STATIC = OnnxInt8Config(
+    method="static", calibration="minmax", per_channel=True, reduce_range=SATURATES
+)
 CONFIGS = [
     DYNAMIC,
-    OnnxInt8Config(method="dynamic", per_channel=False),
+    OnnxInt8Config(method="dynamic", per_channel=False, reduce_range=SATURATES),
     STATIC,
-    OnnxInt8Config(method="static", calibration="minmax", per_channel=False),
-    OnnxInt8Config(method="static", calibration="entropy", per_channel=True),
-    OnnxInt8Config(method="static", calibration="percentile", per_channel=False),
+    OnnxInt8Config(
+        method="static", calibration="minmax", per_channel=False, reduce_range=SATURATES
+    ),
+    OnnxInt8Config(
+        method="static", calibration="entropy", per_channel=True, reduce_range=SATURATES
+    ),
+    OnnxInt8Config(
+        method="static", calibration="percentile", per_channel=False, reduce_range=SATURATES
+    ),
 ]
 Graph = onnx.GraphProto
 Array = NDArray[Any]
@@ -61,7 +69,8 @@ every_config = pytest.mark.parametrize(
 
 def stage(**choices: Any) -> OnnxInt8:
     return OnnxInt8(
-        OnnxInt8Choices.model_validate(choices), TargetTraits(format="onnx", channel_multiple=4)
+        OnnxInt8Choices.model_validate(choices),
+        TargetTraits(format="onnx", channel_multiple=4, saturates=SATURATES),
     )
 
 
@@ -624,7 +633,9 @@ def test_a_calibration_is_drawn_only_for_static_quantisation() -> None:
     assert config.calibration in {"entropy", "percentile"}
     assert parameters == {"quantize.calibration", "quantize.per_channel"}
     assert drawn(method="static", calibration="entropy", per_channel=False) == (
-        OnnxInt8Config(method="static", calibration="entropy", per_channel=False),
+        OnnxInt8Config(
+            method="static", calibration="entropy", per_channel=False, reduce_range=SATURATES
+        ),
         set(),
     )
 
@@ -633,8 +644,38 @@ def test_anchors_are_one_of_each_method() -> None:
     assert stage().anchors() == [STATIC, DYNAMIC]
     assert stage(method="dynamic", per_channel=False).anchors() == [CONFIGS[1]]
     assert stage(method="static", calibration=["percentile", "entropy"]).anchors() == [
-        OnnxInt8Config(method="static", calibration="percentile", per_channel=True)
+        OnnxInt8Config(
+            method="static", calibration="percentile", per_channel=True, reduce_range=SATURATES
+        )
     ]
+
+
+def test_weights_have_7_bits_where_sums_would_saturate() -> None:
+    def largest(model: onnx.ModelProto) -> int:
+        integers = [numpy_helper.to_array(t) for t in model.graph.initializer]
+        return max(int(np.abs(x.astype(int)).max()) for x in integers if x.dtype == np.int8)
+
+    for config in (STATIC, DYNAMIC):
+        narrow = quantized("mlp", config.model_copy(update={"reduce_range": True})).model
+        wide = quantized("mlp", config.model_copy(update={"reduce_range": False})).model
+        assert largest(narrow) == 64
+        assert largest(wide) >= 127
+
+
+def test_what_the_target_needs_is_the_default() -> None:
+    for needs in (False, True):
+        traits = TargetTraits(format="onnx", channel_multiple=4, saturates=needs)
+        bound = OnnxInt8(OnnxInt8Choices(), traits)
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+        assert bound.draw(trial, {}).reduce_range is needs
+        assert {anchor.reduce_range for anchor in bound.anchors()} == {needs}
+        assert "quantize.reduce_range" not in trial.params
+    told = OnnxInt8(OnnxInt8Choices.model_validate({"reduce_range": False}), traits)
+    assert {anchor.reduce_range for anchor in told.anchors()} == {False}
+    with pytest.raises(ValidationError, match="expected reduce_range false beside activation_bits"):
+        OnnxInt8Config.model_validate(
+            STATIC.model_dump() | {"activation_bits": 16, "reduce_range": True}
+        )
 
 
 def test_nothing_to_do_without_weight_matrices() -> None:

@@ -18,7 +18,7 @@ from parefront.spaces.quantization.calibration import entropy_bins, mse_bins
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.space import Space
 from parefront.spaces.stage import TargetTraits
-from tests.exporting import export, run
+from tests.exporting import SATURATES, export, run
 from tests.zoo import make
 
 TRAITS = TargetTraits(format="onnx", channel_multiple=4)
@@ -27,7 +27,8 @@ KINDS = ("cnn", "resnet", "mlp", "transformer")  # large enough for 16 bits to s
 
 def config(**fields: Any) -> OnnxInt8Config:
     plain = {"method": "static", "calibration": "minmax", "per_channel": True}
-    return OnnxInt8Config.model_validate(plain | fields)
+    narrow = SATURATES and fields.get("activation_bits") != 16
+    return OnnxInt8Config.model_validate(plain | {"reduce_range": narrow} | fields)
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from parefront.spaces.sharing.blocks import equal_blocks
 from parefront.spaces.sharing.depth import DepthSharing, SharingChoices, SharingConfig
 from parefront.spaces.space import Space
 from parefront.spaces.stage import StageContext, TargetTraits
-from tests.exporting import assert_ships, run
+from tests.exporting import SATURATES, assert_ships, run
 from tests.zoo import MODELS, Memory, Residual, make
 
 TARGET = TargetTraits(format="onnx", channel_multiple=8)
@@ -144,7 +144,9 @@ def test_int8_of_shared_blocks_is_near(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export_onnx(shared, context.example, context.input_names, path)
     stage = OnnxInt8(OnnxInt8Choices(), TARGET)
-    config = OnnxInt8Config(method="static", calibration="minmax", per_channel=True)
+    config = OnnxInt8Config(
+        method="static", calibration="minmax", per_channel=True, reduce_range=SATURATES
+    )
     quantised = stage.apply(onnx.load(path), config, context).model
     (inputs, _), *_ = context.calibration.batches(2)
     (found,) = run(quantised, context, inputs)

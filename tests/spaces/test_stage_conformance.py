@@ -29,7 +29,7 @@ from parefront.spaces.quantization.onnx_int8 import OnnxInt8
 from parefront.spaces.sharing.clusters import WeightClustering
 from parefront.spaces.sharing.depth import DepthSharing
 from parefront.spaces.stage import Form, Stage, StageConfig, StageContext, TargetTraits
-from tests.exporting import assert_ships, export, run
+from tests.exporting import SATURATES, assert_ships, export, run
 from tests.zoo import MODELS, make
 
 
@@ -54,7 +54,9 @@ class Case:
 
     def bind(self) -> Stage[Any, Any]:
         choices = self.stage.choices_type.model_validate(self.choices)
-        return self.stage(choices, TargetTraits(format="onnx", channel_multiple=8))
+        return self.stage(
+            choices, TargetTraits(format="onnx", channel_multiple=8, saturates=SATURATES)
+        )
 
 
 CASES = [
