@@ -67,7 +67,8 @@ def test_16_bits_are_stored_smaller_and_answer_nearer(kind: str, weight_bits: in
     model, before, error = quantized(kind, wide)
     onnx.checker.check_model(model, full_check=True)
     assert model.ByteSize() < 0.9 * before
-    assert 0 < error < usual / 4
+    # Beside activations of 16 bits, those of the weights decide.
+    assert 0 < error < usual / (4 if weight_bits == 16 else 1.5)
     assert {node.domain for node in model.graph.node} == {""}
     assert [entry.version for entry in model.opset_import] == [21]
     assert {points.dtype for points in zero_points(model)} == {np.dtype(np.uint16)}
@@ -99,7 +100,9 @@ def test_symmetric_activations_have_zero_in_the_middle(bits: int) -> None:
 
 
 def test_asymmetric_weights_use_the_whole_range() -> None:
-    model, _, _ = quantized("mlp", config(per_channel=False, symmetric_weights=False))
+    model, _, _ = quantized(
+        "mlp", config(per_channel=False, symmetric_weights=False, reduce_range=False)
+    )
     module, _ = make("mlp")
     weights = sorted(float(p.detach().min()) for p in module.parameters() if p.ndim > 1)
     found = []
