@@ -154,16 +154,25 @@ HEADLINES: Mapping[str, Headline] = {
         {
             "sparsify": {"sparsity": [0.5, 0.99]},
             "cluster": {"bits": [1, 8]},
+            "round": {},
             "recover": {"epochs": [1, 120]},
         },
-        tuple(
+        (
+            *(
+                {
+                    "sparsify": _sparse(sparsity),
+                    "round": {"levels": "ternary", "ends": True},
+                    "recover": _recover(80),
+                    "pack": {},
+                }
+                for sparsity in (0.8, 0.85)
+            ),
             {
-                "sparsify": _sparse(sparsity),
-                "cluster": {"bits": bits},
+                "sparsify": _sparse(0.93),
+                "cluster": {"bits": 3},
                 "recover": _recover(80),
                 "pack": {},
-            }
-            for sparsity, bits in ((0.92, 4), (0.93, 3), (0.94, 4))
+            },
         ),
         "size",
         35.0,

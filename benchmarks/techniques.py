@@ -3,7 +3,7 @@
 Each is a candidate of a study of its own config, with the recovery training it needs, on the MNIST
 digits of `examples/`: the convolutional network, a small transformer encoder and LeNet-300-100.
 
-    python -m benchmarks.techniques [--quick] [--model NAME ...]
+    python -m benchmarks.techniques [--quick] [--model NAME ...] [--only TEXT ...]
 
 Prints a JSON object for each technique and model: `size_ratio` and `latency_ratio` to the
 baseline, lower is better; `accuracy_drop` on the validation split, in points, lower is better;
@@ -295,9 +295,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="six techniques on one model")
     parser.add_argument("--model", nargs="+", choices=JOBS, help="these models alone")
+    parser.add_argument("--only", nargs="+", help="techniques with one of these in their name")
     arguments = parser.parse_args()
     models = arguments.model or (["cnn"] if arguments.quick else list(JOBS))
     names = list(QUICK if arguments.quick else TECHNIQUES)
+    if arguments.only:
+        names = [name for name in names if any(text in name for text in arguments.only)]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for model in models for row in measure(model, names, Path(folder))]
