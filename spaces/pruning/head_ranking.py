@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from parefront.spaces.pruning.head_search import HeadGroup
-from parefront.spaces.pruning.ranking import Scope
 from parefront.spaces.stage import StageContext
 
 Importance = Literal["l2", "taylor", "random"]
+Scope = Literal["global", "uniform"]
 Scores = dict[str, torch.Tensor]
 """Importance of each head, by the name of its attention."""
 _BATCHES = 8

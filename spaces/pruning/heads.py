@@ -13,8 +13,12 @@ from torch import nn
 from parefront.errors import StageError
 from parefront.spaces.inspection import count_parameters
 from parefront.spaces.pruning.head_groups import difference, find_heads, remove_heads
-from parefront.spaces.pruning.head_ranking import IMPORTANCES, Importance, heads_to_remove
-from parefront.spaces.pruning.ranking import Scope
+from parefront.spaces.pruning.head_ranking import (
+    IMPORTANCES,
+    Importance,
+    Scope,
+    heads_to_remove,
+)
 from parefront.spaces.ranges import Choice, FloatRange
 from parefront.spaces.stage import Applied, Form, Stage, StageChoices, StageConfig, StageContext
 

@@ -90,7 +90,7 @@ def test_choices_read_as_a_study_file_writes_them() -> None:
 
 
 def test_the_multiple_is_the_targets_unless_it_is_chosen() -> None:
-    assert stage().anchors() == [config(0.5, multiple=8), config(0.75, multiple=8)]
+    assert stage().anchors() == [config(0.5, multiple=8), config(0.8, multiple=8)]
     assert stage(multiple=[4, 16]).anchors()[0] == config(0.5, multiple=4)
 
 

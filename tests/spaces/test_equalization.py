@@ -20,7 +20,7 @@ from parefront.spaces.quantization.equalization import equalize
 from parefront.spaces.quantization.graph import prepared
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.stage import StageContext, TargetTraits
-from tests.exporting import export, run
+from tests.exporting import SATURATES, export, run
 from tests.zoo import MODELS, Memory, make
 
 Array = NDArray[Any]
@@ -326,7 +326,12 @@ def test_one_scale_a_tensor_loses_less(method: str) -> None:
     errors = {}
     for on in (False, True):
         config = OnnxInt8Config.model_validate(
-            {"method": method, "per_channel": False, "equalize": on}
+            {
+                "method": method,
+                "per_channel": False,
+                "equalize": on,
+                "reduce_range": SATURATES,
+            }
             | ({"calibration": "minmax"} if method == "static" else {})
         )
         applied = STAGE.apply(model, config, context)
