@@ -165,7 +165,7 @@ HEADLINES: Mapping[str, Headline] = {
                     "recover": _recover(80),
                     "pack": {},
                 }
-                for sparsity in (0.8, 0.85)
+                for sparsity in (0.87, 0.9)
             ),
             {
                 "sparsify": _sparse(0.93),

@@ -35,18 +35,17 @@ def smallest(name: str, array: Array, codings: Sequence[Coding] = CODINGS) -> Pa
     plain = Packed("none", (numpy_helper.from_array(np.array(array, order="C"), name),))
     if array.dtype not in _TYPES or array.size < LEAST:
         return plain
-    # Within a coding no other that has parts: what is sparse holds no sparse values.
-    inner = [coding for coding in codings if not isinstance(coding, Sparse)]
-
-    def within(part: str, values: Array) -> Packed:
-        return smallest(part, values, inner)
-
-    return min([plain, *_all(name, array, codings, within)], key=lambda packed: packed.size)
+    found = (coding.pack(name, array, _within(coding, codings)) for coding in codings)
+    return min(
+        [plain, *(packed for packed in found if packed is not None)],
+        key=lambda packed: packed.size,
+    )
 
 
-def _all(name: str, array: Array, codings: Sequence[Coding], within: Pack) -> list[Packed]:
-    found = (coding.pack(name, array, within) for coding in codings)
-    return [packed for packed in found if packed is not None]
+def _within(coding: Coding, codings: Sequence[Coding]) -> Pack:
+    """Stores a part of what a coding stores: in another way, or it would never end."""
+    others = [each for each in codings if each is not coding]
+    return lambda name, array: smallest(name, array, others)
 
 
 def pack(

@@ -1,14 +1,14 @@
-"""Channels of whole multiples of a step: an index for each weight, and a step for each channel.
+"""Channels of whole multiples of a step: the multiples, and a step for each channel.
 
-Binary and ternary weights, and those of few bits, whatever the scale of their channel.
+Binary and ternary weights, and those of few bits, whatever the scale of their channel. The
+multiples are few different values, and sparse where many weights are zero.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from parefront.spaces.packing.coding import Array, Pack, Packed, Writer, shape_of
-from parefront.spaces.packing.digits import write_digits
+from parefront.spaces.packing.coding import Array, Pack, Packed, Writer
 
 _DIVISORS = np.arange(1, 9, dtype=np.float32)
 """The smallest value of a channel is taken for so many steps: not every channel has a 1."""
@@ -21,17 +21,18 @@ class Scaled:
 
     name = "steps of each channel"
 
-    def pack(self, name: str, array: Array, within: Pack) -> Packed | None:  # noqa: ARG002
+    def pack(self, name: str, array: Array, within: Pack) -> Packed | None:
         """Stores floats that are exactly whole numbers times their channel's step."""
         if array.dtype != np.float32 or array.ndim < 2 or not np.isfinite(array).all():
             return None
         ways: list[tuple[int, ...]] = [(0,), (1,)]
         if array.ndim == 3 and len(array) == 2:
             ways.append((0, 1))  # both directions of a recurrent layer
-        found = [packed for axes in ways if (packed := self._along(name, array, axes)) is not None]
+        made = (self._along(name, array, axes, within) for axes in ways)
+        found = [packed for packed in made if packed is not None]
         return min(found, key=lambda packed: packed.size, default=None)
 
-    def _along(self, name: str, array: Array, axes: tuple[int, ...]) -> Packed | None:
+    def _along(self, name: str, array: Array, axes: tuple[int, ...], within: Pack) -> Packed | None:
         first = tuple(range(len(axes)))
         moved = np.moveaxis(array, axes, first)
         shape = [size if axis in axes else 1 for axis, size in enumerate(array.shape)]
@@ -44,15 +45,12 @@ class Scaled:
                 return None
             steps[index], multiples[index] = found
         ordered = np.moveaxis(multiples.reshape(moved.shape), first, axes)
-        levels, places = np.unique(ordered, return_inverse=True)
-        if len(levels) > _MOST:
+        if len(np.unique(ordered)) > _MOST:
             return None
         writer = Writer(name)
-        number = write_digits(writer, places.ravel(), len(levels))
-        number = writer.node("Reshape", number, writer.store(shape_of(array.shape)))
-        number = writer.node("Gather", writer.store(levels.astype(np.float32)), number)
+        number, coding = writer.take(ordered.astype(np.float32), within)
         writer.node("Mul", number, writer.store(steps.reshape(shape)), output=name)
-        return writer.packed(self.name)
+        return writer.packed(f"{self.name}, {coding}")
 
 
 def _whole(row: Array) -> tuple[np.float32, Array] | None:

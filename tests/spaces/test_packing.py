@@ -179,7 +179,7 @@ def test_levels_of_each_channel_take_their_bits(name: LevelSet) -> None:
     steps = np.exp(RANDOM.normal(size=(512, 1))).astype(np.float32)
     array = levels[RANDOM.integers(len(levels), size=(512, 512))] * steps
     packed = smallest("w", array)
-    assert packed.coding == "steps of each channel"
+    assert packed.coding == "steps of each channel, codebook"
     stored = array.size * BYTES[name] + steps.nbytes
     assert stored <= packed.size <= stored + 700
 
@@ -189,8 +189,20 @@ def test_both_directions_of_a_recurrent_layer_have_steps_of_their_own() -> None:
     steps = np.exp(RANDOM.normal(size=(2, 128, 1))).astype(np.float32)
     array = levels[RANDOM.integers(3, size=(2, 128, 64))] * steps
     packed = smallest("w", array)
-    assert packed.coding == "steps of each channel"
+    assert packed.coding == "steps of each channel, codebook"
     assert packed.size <= array.size / 5 + steps.nbytes + 700
+    assert_comes_back(packed, array)
+
+
+def test_levels_that_are_mostly_zero_take_the_bits_of_their_places() -> None:
+    steps = np.exp(RANDOM.normal(size=(512, 1))).astype(np.float32)
+    signs = RANDOM.choice([-1.0, 1.0], size=(512, 512))
+    array = np.where(RANDOM.random((512, 512)) < 0.9, 0, signs * steps).astype(np.float32)
+    packed = smallest("w", array)
+    assert packed.coding == "steps of each channel, sparse, codebook"
+    # Less than a byte for each tenth: a sign, its distance, and bridges between them.
+    assert packed.size < 0.1 * array.size
+    assert packed.size < 0.55 * array.size / 5
     assert_comes_back(packed, array)
 
 
