@@ -162,10 +162,10 @@ HEADLINES: Mapping[str, Headline] = {
                 {
                     "sparsify": _sparse(sparsity),
                     "round": {"levels": "ternary", "ends": True},
-                    "recover": _recover(80),
+                    "recover": {**_recover(100), "soft_weight": soft},
                     "pack": {},
                 }
-                for sparsity in (0.87, 0.9)
+                for sparsity, soft in ((0.91, 0.7), (0.91, 0.3), (0.93, 0.7))
             ),
             {
                 "sparsify": _sparse(0.93),

@@ -28,14 +28,14 @@ runtime = "onnxruntime"
 threads = 1
 batch_size = 1
 
-[space]                              # leave it out for every stage that fits the model
+[space]                              # leave it out for every stage that fits, but for share
 prune = { ratio = [0.0, 0.8] }       # a pair is a range, a list of names a choice,
 recover = { epochs = 3 }             # one value is fixed, {} takes the defaults
 """
 
 
 def study_manual() -> RenderableType:
-    """Every key of a study file with its type, default and meaning."""
+    """The keys of a study file with their defaults and, where they have one, their meaning."""
     sections: list[RenderableType] = [Text(_EXAMPLE)]
     sections.append(_table("[study]", StudySection))
     objectives = StudyFile.model_fields["objectives"].description
