@@ -158,15 +158,12 @@ HEADLINES: Mapping[str, Headline] = {
             "recover": {"epochs": [1, 120]},
         },
         (
-            *(
-                {
-                    "sparsify": _sparse(sparsity),
-                    "round": {"levels": "ternary", "ends": True},
-                    "recover": {**_recover(100), "soft_weight": soft},
-                    "pack": {},
-                }
-                for sparsity, soft in ((0.91, 0.7), (0.91, 0.3), (0.93, 0.7))
-            ),
+            {
+                "sparsify": _sparse(0.93),
+                "round": {"levels": "ternary", "ends": True},
+                "recover": _recover(100),
+                "pack": {},
+            },
             {
                 "sparsify": _sparse(0.93),
                 "cluster": {"bits": 3},

@@ -87,9 +87,12 @@ def check_shapes(
             fixed = [axis for axis in axes if axis not in dynamic.get(name, {})]
             if inputs.ndim == one.ndim and all(inputs.shape[a] == one.shape[a] for a in fixed):
                 continue
+            differ = [
+                a for a in fixed if inputs.ndim == one.ndim and inputs.shape[a] != one.shape[a]
+            ]
+            vary = f", or say in the task which dimensions vary: dynamic={{{name!r}: {differ}}}"
             raise TaskError(
                 f"the {split} split has {name!r} of shape {('N', *inputs.shape[1:])}, and the "
-                f"example {('N', *one.shape[1:])}, which the exported file is made for; pad to one "
-                "size, or say in the task which dimensions vary, such as "
-                f"dynamic={{{name!r}: [1]}}"
+                f"example {('N', *one.shape[1:])}, which the exported file is made for; give "
+                f"both one shape{vary if differ else ''}"
             )

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from parefront.errors import StorageError, StudyNotFoundError, UsageError
 from parefront.objectives.objective import Bound
+from parefront.objectives.targets.axes import refuse_dynamic
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
 from parefront.search.builder import Builder
@@ -204,6 +205,9 @@ class Study(StoredStudy):
         budget = self.budget(trials, time)
         progress.phase("checking the task")
         task = prepare(self.task(), seed=seed)
+        for target in settings.everywhere.values():
+            if not runtime(target.runtime).resizes:  # said before the baseline is trained
+                refuse_dynamic(task.dynamic, target.runtime)
         for finalist in settings.target.finalists:
             runtime(finalist).version()  # one that is not installed is said before the search
         for goal in settings.objectives.values():

@@ -17,7 +17,7 @@ from parefront.search.adapter import Output, adapted
 from parefront.search.data import Split
 from parefront.search.dynamic import Varying, check_shapes, dynamic_dimensions
 from parefront.search.metrics import Metric, accuracy, mean_squared_error
-from parefront.search.task_checks import check_outputs
+from parefront.search.task_checks import check_names, check_outputs
 from parefront.spaces.distillation.losses import joined
 from parefront.spaces.inspection import brief
 from parefront.spaces.stage import Inputs
@@ -179,6 +179,11 @@ def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
 
 
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared error; of a model with a distillation token, that of its two outputs' mean."""
+    return functional.mse_loss(joined(outputs), targets)
+
+
 def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
     """Reads and checks a task; nothing is trained.
 
@@ -223,6 +228,7 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
         if len(train.inputs) == 1
         else tuple(f"input_{index}" for index in range(len(train.inputs)))
     )
+    check_names(input_names)
     labels = not train.targets.is_floating_point()
     prepared = PreparedTask(
         source=task,
@@ -231,7 +237,7 @@ def prepare(task: Task, *, seed: int = 0) -> PreparedTask:
         test=test,
         calibration=calibration,
         metric=task.metric or (accuracy if labels else mean_squared_error),
-        loss=task.loss or (cross_entropy if labels else functional.mse_loss),
+        loss=task.loss or (cross_entropy if labels else squared_error),
         example=example,
         input_names=input_names,
         baseline=adapted(_build(task.model, "model", seed), names, task.output),

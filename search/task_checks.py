@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,20 @@ from parefront.spaces.stage import Inputs
 
 if TYPE_CHECKING:
     from parefront.search.task import PreparedTask
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks that inputs have names that no output of an exported file has.
+
+    Raises:
+        TaskError: If one has.
+    """
+    for name in names:
+        if re.fullmatch(r"output(_\d+)?", name):
+            raise TaskError(
+                f"an input cannot have the name {name!r}, which outputs of an exported file have; "
+                "give it another name in the splits and in the model"
+            )
 
 
 def check_outputs(task: PreparedTask, splits: Mapping[str, Split], *, classes: bool) -> None:

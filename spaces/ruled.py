@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -28,7 +28,13 @@ LEAST = 256
 
 
 class Rule(nn.Module, ABC):
-    """Makes the weight a layer computes with out of the one it holds, of the same shape."""
+    """Makes the weight a layer computes with out of the one it holds, of the same shape.
+
+    Attributes:
+        paced: Whether it changes with the training, as it is told by `progress`.
+    """
+
+    paced: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -70,6 +76,11 @@ class Ruled(nn.Module):
             for rule in self.rules[parameter].children():
                 weight = rule(weight)
         return weight
+
+    @property
+    def paced(self) -> bool:
+        """Whether one of the rules changes with the training."""
+        return any(isinstance(rule, Rule) and rule.paced for rule in self.modules())
 
     def advance(self, share: float) -> None:
         """Tells each rule how much of the training is done, from 0 to 1."""
@@ -155,7 +166,7 @@ def weights_of(model: nn.Module) -> tuple[list[Weights], dict[str, str]]:
     Returns:
         The weights, and why each other part that holds weights is left alone.
     """
-    parts = list(_parts(model))
+    parts, repeated = _parts(model)
     holders: dict[nn.Parameter, list[str]] = {}
     for path, module in parts:
         for each in _plain(module).parameters(recurse=False):
@@ -176,6 +187,8 @@ def weights_of(model: nn.Module) -> tuple[list[Weights], dict[str, str]]:
             if isinstance(layer, OTHERS):
                 name = f"{path}.{parameter}" if path else parameter
             reason = _obstacle(layer, weight, holders[weight], path or "the model")
+            if reason is None and module in repeated:
+                reason = f"it is also {repeated[module]}, and a rule would hold in one place only"
             if reason is not None:
                 left[name] = reason
             else:
@@ -202,12 +215,28 @@ def _obstacle(
     return None
 
 
-def _parts(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """All modules by name, those with rules as one, under the names they had without."""
-    yield prefix, model
-    for name, child in _plain(model)._modules.items():
-        if child is not None:  # one that has two names comes under both
-            yield from _parts(child, f"{prefix}.{name}" if prefix else name)
+def _parts(model: nn.Module) -> tuple[list[tuple[str, nn.Module]], dict[nn.Module, str]]:
+    """All modules by their first name, those with rules as one, under the names they had without.
+
+    What is within a block that is used several times is there once: a rule holds wherever the block
+    is used. A module that is itself in several places has another name in the second result.
+    """
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[nn.Module] = set()
+    repeated: dict[nn.Module, str] = {}
+
+    def visit(path: str, module: nn.Module) -> None:
+        if module in seen:
+            repeated[module] = path
+            return
+        seen.add(module)
+        found.append((path, module))
+        for name, child in _plain(module)._modules.items():
+            if child is not None:
+                visit(f"{path}.{name}" if path else name, child)
+
+    visit("", model)
+    return found, repeated
 
 
 def with_rule(model: nn.Module, name: str, rule: Rule) -> nn.Module:

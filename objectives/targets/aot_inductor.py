@@ -36,6 +36,7 @@ class AotInductorRuntime:
     name = "aotinductor"
     format = "pt2"
     channel_multiple = 8
+    resizes = True
     dear = True
     native = True
 

@@ -34,7 +34,7 @@ def refuse_dynamic(dynamic: Dynamic | None, runtime: str) -> None:
         raise BuildError(
             f"files of {runtime} have inputs of one shape, and the task has dimensions that vary "
             f"({names}); pad to one length and leave dynamic out of the task, or choose "
-            "the runtime onnxruntime or openvino"
+            "another runtime, such as onnxruntime or openvino"
         )
 
 

@@ -92,6 +92,7 @@ class ExecuTorchRuntime:
     name = "executorch"
     format = "pte"
     channel_multiple = 8
+    resizes = False
     dear = True
     native = False
 

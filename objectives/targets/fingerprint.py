@@ -72,17 +72,15 @@ def saturates(facts: Mapping[str, Any]) -> bool:
     """Whether products of unsigned and signed 8-bit integers are added up in 16 bits.
 
     So does an x86 processor without VNNI or AMX (VPMADDUBSW), and the sums come out wrong where
-    weights use all 8 bits:
+    weights use all 8 bits. One whose features cannot be read is taken to be such:
     https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 
     Args:
         facts: What `fingerprint` found on a device.
     """
-    isa = facts.get("isa")
-    exact = ("avx512_vnni", "avx_vnni", "amx_int8")
-    return facts.get("architecture") in ("x86_64", "AMD64") and not (
-        isa is None or any(name in isa for name in exact)
-    )
+    exact = {"avx512_vnni", "avx_vnni", "amx_int8"}
+    known = facts.get("isa") or ()
+    return facts.get("architecture") in ("x86_64", "AMD64") and exact.isdisjoint(known)
 
 
 def fingerprint_id(facts: Mapping[str, Any]) -> str:

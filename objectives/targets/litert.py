@@ -70,6 +70,7 @@ class LiteRtRuntime:
     name = "litert"
     format = "tflite"
     channel_multiple = 8
+    resizes = False
     dear = True
     native = False
 

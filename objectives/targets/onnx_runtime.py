@@ -49,6 +49,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     format = "onnx"
     channel_multiple = 8
+    resizes = True
     dear = False
     native = False
 

@@ -59,6 +59,7 @@ class OpenVinoRuntime:
     name = "openvino"
     format = "onnx"
     channel_multiple = 16
+    resizes = True
     dear = False
     native = False
 

@@ -57,6 +57,7 @@ class Runtime(Protocol):
         name: Key of the runtime in a study file.
         format: Format of its artifacts, and their file suffix without the dot.
         channel_multiple: Widths that are multiples of this run well on it.
+        resizes: Whether inputs of its files may have dimensions of any size besides the batch.
         dear: Whether building takes seconds, so that it is for finalists and not for each
             candidate of a search.
         native: Whether its files may bring code of their own, so that one from elsewhere is run
@@ -66,6 +67,7 @@ class Runtime(Protocol):
     name: str
     format: str
     channel_multiple: int
+    resizes: bool
     dear: bool
     native: bool
 

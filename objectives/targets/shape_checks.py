@@ -11,7 +11,6 @@ from parefront.objectives.targets.axes import Axes
 from parefront.objectives.targets.probes import Tensors
 from parefront.objectives.targets.torch_programs import export_program
 
-_OWN = ("torch.", "parefront.")
 _found: dict[object, bool] = {}
 """What was found before: asking takes seconds, and a search exports one model many times."""
 
@@ -36,11 +35,7 @@ def only_shapes_decide(
         axes: The dimensions that vary.
         places: The lines that branch, as file and number.
     """
-    classes = frozenset(
-        name
-        for part in module.modules()
-        if not (name := f"{type(part).__module__}.{type(part).__qualname__}").startswith(_OWN)
-    )
+    classes = frozenset(f"{type(p).__module__}.{type(p).__qualname__}" for p in module.modules())
     shapes = tuple((tuple(x.shape), x.dtype) for x in inputs)
     varying = tuple(tuple(sorted(axes.get(name, {}).items())) for name in input_names)
     key = (places, classes, shapes, varying)

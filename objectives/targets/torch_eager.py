@@ -24,6 +24,7 @@ class TorchRuntime:
     name = "torch"
     format = "ep"
     channel_multiple = 8
+    resizes = True
     dear = False
     native = True
 

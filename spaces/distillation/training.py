@@ -30,7 +30,16 @@ MAX_GRADIENT_NORM = 1.0
 
 @runtime_checkable
 class Paced(Protocol):
-    """A part of a module that changes with its training, such as a mask that closes."""
+    """A part of a module that may change with its training, such as a mask that closes.
+
+    Attributes:
+        paced: Whether it does.
+    """
+
+    @property
+    def paced(self) -> bool:
+        """See above."""
+        ...
 
     def advance(self, share: float) -> None:
         """Told before each step how much of the training is done, and 1 at its end."""
@@ -39,7 +48,11 @@ class Paced(Protocol):
 
 def is_paced(module: nn.Module) -> bool:
     """Whether a part of a module changes with its training."""
-    return any(isinstance(part, Paced) for part in module.modules())
+    return bool(_paced(module))
+
+
+def _paced(module: nn.Module) -> list[Paced]:
+    return [part for part in module.modules() if isinstance(part, Paced) and part.paced]
 
 
 @runtime_checkable
@@ -181,7 +194,7 @@ def train(
     due = _steps_of(rungs, steps)
     trained = [*parameters, *beside]
     updates = _OPTIMIZERS[optimizer](trained, learning_rate)
-    paced = [part for part in module.modules() if isinstance(part, Paced)]
+    paced = _paced(module)
     if patience and paced:
         raise ValueError("expected no patience for a module with parts that are paced")
     best = BestWeights(module) if patience else None

@@ -7,6 +7,7 @@ reconstruction steps of He et al. 2017 (https://arxiv.org/abs/1707.06168).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from parefront.errors import TrainingError
 from parefront.spaces.distillation.training import train
 from parefront.spaces.stage import Inputs, StageContext
 
@@ -67,7 +69,8 @@ def seen(model: nn.Module, name: str, context: StageContext) -> Seen | None:
     given: list[torch.Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:  # noqa: ARG001
-        given.append(inputs[0].detach().clone())  # what follows may change it in place
+        if inputs:  # called by keyword it counts as not called
+            given.append(inputs[0].detach().clone())  # what follows may change it in place
 
     handle = layer.register_forward_pre_hook(keep)
     try:
@@ -100,9 +103,6 @@ def distil(part: nn.Module, data: Seen, seed: int, tick: Callable[[], None]) -> 
     Returns:
         The squared error over the squared outputs of what was not trained on, before and after;
         `None` if there is nothing to train or to train on.
-
-    Raises:
-        TrainingError: If training diverges.
     """
     if len(data) < 4 or not any(p.requires_grad for p in part.parameters()):
         return None
@@ -121,19 +121,22 @@ def distil(part: nn.Module, data: Seen, seed: int, tick: Callable[[], None]) -> 
 
     mode, before = part.training, whole()
     kept = copy.deepcopy(part.state_dict())
-    train(
-        part,
-        known,
-        error,
-        epochs=-(-_STEPS * _BATCH // len(known)),
-        learning_rate=_RATE,
-        batch_size=_BATCH,
-        seed=seed,
-        tick=tick,
-    )
+    try:
+        train(
+            part,
+            known,
+            error,
+            epochs=-(-_STEPS * _BATCH // len(known)),
+            learning_rate=_RATE,
+            batch_size=_BATCH,
+            seed=seed,
+            tick=tick,
+        )
+        after = whole()
+    except TrainingError:  # it diverged, and is put back
+        after = math.inf
     part.train(mode)
-    after = whole()
-    if after >= before:
+    if not after < before:
         part.load_state_dict(kept)
         after = before
     return [round(before, 6), round(after, 6)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -26,6 +26,8 @@ class ClosingMask(Mask):
     Args:
         keep: Flags of the weight's shape, true where it would stay if all was pruned at once.
     """
+
+    paced: ClassVar[bool] = True
 
     def __init__(self, keep: torch.Tensor) -> None:
         super().__init__(keep)

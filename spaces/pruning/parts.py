@@ -21,7 +21,7 @@ from parefront.spaces.stage import Inputs
 
 LEAST = 256
 """Elements of its largest matrix or kernel below which a part is left alone."""
-_CONTAINERS = (nn.Sequential, nn.ModuleList)
+CONTAINERS = (nn.Sequential, nn.ModuleList)
 _STACKS = (nn.TransformerEncoder, nn.TransformerDecoder)
 
 
@@ -230,14 +230,15 @@ def _outermost(
             continue
         seen.add(child)
         path = f"{prefix}{name}"
-        within = isinstance(model, _CONTAINERS) and child in keeping and not _row(child, keeping)
-        if within and _large(child):
+        within = isinstance(model, CONTAINERS) and child in keeping and not _row(child, keeping)
+        if within and large(child):
             yield Part(path, child, keeping[child])
         else:
             yield from _outermost(child, keeping, seen, f"{path}.")
 
 
-def _large(module: nn.Module) -> bool:
+def large(module: nn.Module) -> bool:
+    """Whether a module holds a weight of at least `LEAST` elements."""
     return any(p.ndim > 1 and p.numel() >= LEAST for p in module.parameters())
 
 
@@ -248,4 +249,4 @@ def _row(module: nn.Module, keeping: Collection[nn.Module]) -> bool:
     # A subclass with a forward pass of its own, such as one with a shortcut, is a block.
     plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
     blocks = [child for child in module.children() if any(True for _ in child.children())]
-    return plain and any(block in keeping and _large(block) for block in blocks)
+    return plain and any(block in keeping and large(block) for block in blocks)

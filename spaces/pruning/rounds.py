@@ -37,7 +37,10 @@ class RoundMask(ClosingMask):
         # A share that begins a round may be a little less than that by rounding.
         done = min(int(share * self.rounds + 1e-9) + 1, self.rounds)
         total = self.keep.numel()
-        return round(total * math.pow(self.least / total, done / self.rounds))
+        if done == self.rounds:
+            return self.least
+        # A layer that keeps nothing in the end has something until then.
+        return round(total * math.pow(max(self.least, 1) / total, done / self.rounds))
 
     def chosen(self, weight: torch.Tensor, count: int) -> torch.Tensor:
         """Flags of so many weights that stay, flat: the largest of those that are left."""

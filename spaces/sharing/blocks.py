@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from parefront.spaces.inspection import shared_weights
+from parefront.spaces.pruning.parts import CONTAINERS, large
 
-LEAST = 256
-"""Elements of its largest matrix or kernel below which a block is left alone."""
-_CONTAINERS = (nn.Sequential, nn.ModuleList)
 _OWN = frozenset(vars(nn.Module()))
 """What every module has, such as hooks."""
 
@@ -42,7 +40,7 @@ def equal_blocks(model: nn.Module) -> tuple[list[list[str]], dict[str, str]]:
         rows: list[list[tuple[str, nn.Module]]] = []
         for name, child in container.named_children():
             each = f"{path}.{name}" if path else name
-            if not _large(child) or any(each.startswith(f"{b}.") for row in found for b in row):
+            if not large(child) or any(each.startswith(f"{b}.") for row in found for b in row):
                 continue
             reason = _obstacle(each, child, tied, names)
             if reason is not None:
@@ -103,12 +101,8 @@ def mean_of(model: nn.Module, group: Sequence[str]) -> dict[str, torch.Tensor]:
 
 def _containers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
-        if isinstance(module, _CONTAINERS):
+        if isinstance(module, CONTAINERS):
             yield name, module
-
-
-def _large(module: nn.Module) -> bool:
-    return any(p.ndim > 1 and p.numel() >= LEAST for p in module.parameters())
 
 
 def _obstacle(

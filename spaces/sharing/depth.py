@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import optuna
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from parefront.errors import StageError
 from parefront.spaces.inspection import brief, count_parameters, run
+from parefront.spaces.pruning.heads import HeadPruning
 from parefront.spaces.ranges import Choice, IntRange
 from parefront.spaces.sharing.blocks import equal_blocks, mean_of, with_shared
 from parefront.spaces.sharing.tying import tied, tyable
@@ -86,6 +87,12 @@ class DepthSharing(Stage[SharingConfig, nn.Module]):
         if rows or (True in self.choices.tie.options and tyable(model, context)[0]):
             return None
         return _nothing(left)
+
+    def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:
+        """Layers that lost different heads compute in different ways."""
+        if any(issubclass(stage, HeadPruning) for stage in earlier):
+            return "layers that lost different heads have different forms"
+        return None
 
     def draw(
         self,

@@ -210,6 +210,14 @@ INPUTS, LABELS = padded(24, 1)
         ),
         ({"example": {"ids": INPUTS["ids"]}}, "example has inputs of the names ids, the training"),
         ({"test": padded(24, 2, length=5)}, r"test split has 'ids' of shape .*5.*dynamic="),
+        (
+            {
+                name: ({"ids": INPUTS["ids"], "output": INPUTS["mask"]}, LABELS)
+                for name in ("train", "validation", "test")
+            },
+            "an input cannot have the name 'output'",
+        ),
+        ({"test": padded(24, 2, length=5)}, r"dynamic=\{'ids': \[1\]\}"),
         ({"dynamic": {"tokens": [1]}}, "dynamic names the input 'tokens'; there are ids, mask"),
         ({"dynamic": {"ids": [0]}}, r"lie in \[1, 2\), for the batch is dynamic anyway, got 0"),
         ({"dynamic": {"ids": [2]}}, r"lie in \[1, 2\), .* got 2"),

@@ -279,6 +279,16 @@ class TestPatience:
                 learning_rate=0.01, batch_size=16, seed=0, tick=lambda: None, patience=1,
             )  # fmt: skip
 
+    def test_fixed_rules_do_not_keep_it_from_ending(self) -> None:
+        module, context = make("mlp")
+        prune = WeightPruning(
+            WeightPruning.choices_type.model_validate({"sparsity": 0.5, "schedule": "once"}),
+            TRAITS,
+        )
+        pruned = prune.apply(module, prune.anchors()[0], context).model
+        _, achieved = recover(pruned, context, epochs=4, patience=1)
+        assert "patience_left_out" not in achieved
+
     def test_it_needs_examples(self) -> None:
         module, context = make("mlp")
         empty = Memory((torch.zeros(0, 64),), torch.zeros(0, dtype=torch.long))

@@ -50,6 +50,15 @@ def test_each_round_prunes_the_same_share_of_what_is_left_for_good(
     assert int(mask.keep.sum()) == least
 
 
+def test_a_weight_that_loses_all_loses_it_in_the_last_round() -> None:
+    mask = RoundMask(torch.zeros(100, dtype=torch.bool), 2, rewinds=False)
+    left = []
+    for share in (0.0, 0.5, 1.0):
+        mask.progress(share, torch.randn(100))
+        left.append(int(mask.keep.sum()))
+    assert left == [10, 0, 0]
+
+
 def test_without_training_it_prunes_what_it_was_given() -> None:
     keep = torch.arange(10) < 3
     assert torch.equal(RoundMask(keep.clone(), 3, rewinds=True)(torch.ones(10)) != 0, keep)

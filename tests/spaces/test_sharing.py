@@ -13,12 +13,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from parefront.errors import StageError
+from parefront.errors import SpaceError, StageError
 from parefront.objectives.targets.onnx_export import export_onnx
 from parefront.spaces.catalog import STAGES
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
 from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices
+from parefront.spaces.packing.packer import pack
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
+from parefront.spaces.ruled import baked
 from parefront.spaces.sharing.blocks import equal_blocks
 from parefront.spaces.sharing.depth import DepthSharing, SharingChoices, SharingConfig
 from parefront.spaces.space import Space
@@ -277,3 +279,45 @@ def test_impossible_choices_are_refused() -> None:
         SharingConfig(group=1)
     with pytest.raises(ValidationError, match=r"at least 2 blocks, got \[1, 4\]"):
         SharingChoices.model_validate({"group": [1, 4]})
+
+
+@pytest.mark.parametrize("rule", ["sparsify", "cluster", "round"])
+def test_weights_of_shared_blocks_have_rules_wherever_they_are_used(
+    rule: str, tmp_path: Path
+) -> None:
+    model, context = net(4)
+    model.fc = nn.Identity()  # so that only the shared block has weights of some size
+    shared = bound().apply(model, SharingConfig(group=4), context).model
+    stage = Space.of({rule: {}}, TARGET).stages[0]
+    applied = stage.apply(shared, stage.anchors()[0], context)
+    assert not any("place" in reason for reason in applied.achieved["left_alone"].values())
+    # One module, under four names.
+    assert len(list(applied.model.get_submodule("encoder.layers").children())) == 1
+    path = tmp_path / "model.onnx"
+    export_onnx(baked(applied.model), context.example, context.input_names, path)
+    packed, ways = pack(onnx.load(path))
+    assert sum(ways.values()) >= 4
+    plain = tmp_path / "plain.onnx"
+    export_onnx(shared, context.example, context.input_names, plain)
+    # Most of the 32,768 bytes of the block; the rest of the file are nodes.
+    assert packed.ByteSize() < plain.stat().st_size - 18_000
+
+
+def test_a_layer_that_is_itself_used_several_times_is_left_alone_by_rules() -> None:
+    _, context = make("mlp")
+    layer = nn.Linear(64, 64)
+    model = nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(64, 64))
+    stage = Space.of({"cluster": {}}, TARGET).stages[0]
+    achieved = stage.apply(model, stage.anchors()[0], context).achieved
+    assert achieved["left_alone"] == {"0": "it is also 2, and a rule would hold in one place only"}
+
+
+def test_layers_that_lost_heads_are_not_shared() -> None:
+    both: dict[str, dict[str, Any]] = {
+        "heads": {"ratio": 0.5, "importance": "l2", "scope": "uniform"},
+        "share": {"group": 2},
+    }
+    space = Space.of({"heads": {}, "share": {}}, TARGET)
+    with pytest.raises(SpaceError, match="'share' cannot be on beside .*lost different heads"):
+        space.candidate(both)
+    assert all(len({"heads", "share"} & set(a.as_dict())) < 2 for a in space.anchors())
