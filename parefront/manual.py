@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -35,7 +38,7 @@ recover = { epochs = 3 }             # one value is fixed, {} takes the defaults
 
 
 def study_manual() -> RenderableType:
-    """The keys of a study file with their defaults and, where they have one, their meaning."""
+    """The keys of a study file with their defaults and their meaning."""
     sections: list[RenderableType] = [Text(_EXAMPLE)]
     sections.append(_table("[study]", StudySection))
     objectives = StudyFile.model_fields["objectives"].description
@@ -54,10 +57,18 @@ def _table(title: str, model: type[BaseModel]) -> Table:
     table.add_column("key")
     table.add_column("default")
     table.add_column("meaning")
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         default = "needed" if field.is_required() else _plain(field.get_default())
-        table.add_row(Text(name), Text(default), Text(field.description or ""))
+        table.add_row(Text(name), Text(default), Text(field.description or meanings.get(name, "")))
     return table
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """What the docstring of a model says of its fields."""
+    listed = (inspect.getdoc(model) or "").partition("Attributes:\n")[2]
+    found = re.finditer(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
+    return {each[1]: " ".join(each[2].split()) for each in found}
 
 
 def _plain(value: object) -> str:
@@ -66,7 +77,8 @@ def _plain(value: object) -> str:
         return str(low) if low == high else f"[{low}, {high}]"
     options = getattr(value, "options", None)
     if options is not None:
-        return str(list(options)) if len(options) > 1 else repr(options[0])
+        written = [_plain(each) if isinstance(each, bool) else repr(each) for each in options]
+        return f"[{', '.join(written)}]" if len(written) > 1 else written[0]
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

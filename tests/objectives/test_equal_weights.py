@@ -71,7 +71,7 @@ CASES = {
 def test_a_weight_that_is_used_twice_is_stored_once(name: str, exporter: Exporter) -> None:
     build, example = CASES[name]
     module = build().eval()
-    data = exporter(module, (example,), ["x"], ["output"], False)
+    data = exporter(module, (example,), ["x"], ["output"], {})
     weights = 4 * sum(p.numel() for p in module.parameters())
     assert len(data) < weights + 8_000
     stored = [numpy_helper.to_array(each) for each in onnx.load_from_string(data).graph.initializer]

@@ -54,7 +54,8 @@ def test_what_a_space_leaves_no_choice_for_is_filled_in() -> None:
         "prune": PRUNE | {"scope": "uniform", "multiple": 8},
         "recover": RECOVER
         | {"learning_rate": 0.004, "batch_size": 64, "soft_loss": "kl", "smoothing": 0.0}
-        | {"features": "none", "feature_weight": None, "optimizer": "adam", "average": 0.0},
+        | {"features": "none", "feature_weight": None, "optimizer": "adam", "average": 0.0}
+        | {"schedule": "one_cycle", "patience": 0, "mutual": False},
     }
 
 
