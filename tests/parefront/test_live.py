@@ -31,7 +31,7 @@ def test_a_launch_shows_what_it_does(tmp_path: Path, terminal: bool) -> None:
     text = written.getvalue()
     assert "training the baseline" in text
     if terminal:
-        for shown in ("front: ", "knee: trial", "3/3", "left", "prune(0.75"):
+        for shown in ("front: ", "knee: trial", "3/3", "left", "prune(0."):
             assert shown in text
     else:
         lines = [line for line in text.splitlines() if line.startswith("trial ")]
