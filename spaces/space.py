@@ -176,17 +176,16 @@ class Space:
     def outset(self) -> list[Candidate]:
         """Candidates to begin with, the most telling first.
 
-        The unchanged baseline; each technique that changes the file on its own, which trains
-        nothing; all stages together, at their strongest, which shows where the front ends, and the
-        same with weights of few bits; and all together, as they are best. Those that make weights
-        pack, and nothing faster, are left out of what goes together otherwise.
+        The unchanged baseline; all stages together, at their strongest, which shows where the front
+        ends; each technique that changes the file on its own, which trains nothing; the strongest
+        with weights of few bits; and all together, as they are best. Those that make weights pack,
+        and nothing faster, are left out of what goes together otherwise.
         """
         core = self._core()
         first = {stage.name: stage.anchors()[0] for stage in core if stage.together}
         strongest = {s.name: s.anchors()[-1] for s in core if s.together and s.form is Form.MODULE}
-        wanted: list[dict[str, StageConfig]] = [{}]
+        wanted: list[dict[str, StageConfig]] = [{}, first | strongest]
         wanted += [{s.name: c} for s in self.stages if s.form is Form.ONNX for c in s.anchors()]
-        wanted.append(first | strongest)
         packed = [s for s in self.stages if s.packs and s.form is Form.MODULE]
         wanted += [first | strongest | {s.name: s.anchors()[-1]} for s in packed[-1:]]
         wanted.append(first)
