@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
@@ -33,9 +34,9 @@ class ClosingMask(Mask):
         super().__init__(keep)
         self.least = self._kept = int(keep.sum())
 
+    @abstractmethod
     def wanted(self, share: float) -> int:
         """How many weights stay when so much of the training is done."""
-        raise NotImplementedError
 
     def chosen(self, weight: torch.Tensor, count: int) -> torch.Tensor:
         """Flags of so many weights that stay, flat: the largest, as they are by now."""
