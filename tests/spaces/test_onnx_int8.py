@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import optuna
 import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from pydantic import ValidationError
 from torch import nn
 
 from parefront.errors import SpaceError, StageError
@@ -603,54 +601,6 @@ def test_targets_without_onnx_are_refused() -> None:
         OnnxInt8(OnnxInt8Choices(), TargetTraits(format="pt2", channel_multiple=1))
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"method": "static"}, "expected a calibration for static quantisation, got none"),
-        (
-            {"method": "dynamic", "calibration": "entropy"},
-            "expected no calibration for dynamic quantisation, got 'entropy'",
-        ),
-        ({"method": "none"}, "Input should be 'static' or 'dynamic'"),
-    ],
-)
-def test_impossible_configs_are_refused(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        OnnxInt8Config.model_validate({"per_channel": True} | fields)
-
-
-# The stage
-
-
-def test_a_calibration_is_drawn_only_for_static_quantisation() -> None:
-    def drawn(**choices: Any) -> tuple[OnnxInt8Config, set[str]]:
-        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
-        return stage(**choices).draw(trial, {}), set(trial.params)
-
-    config, parameters = drawn(method="dynamic")
-    assert config.calibration is None
-    assert parameters == {"quantize.per_channel"}
-    config, parameters = drawn(method="static", calibration=["entropy", "percentile"])
-    assert config.calibration in {"entropy", "percentile"}
-    assert parameters == {"quantize.calibration", "quantize.per_channel"}
-    assert drawn(method="static", calibration="entropy", per_channel=False) == (
-        OnnxInt8Config(
-            method="static", calibration="entropy", per_channel=False, reduce_range=SATURATES
-        ),
-        set(),
-    )
-
-
-def test_anchors_are_one_of_each_method() -> None:
-    assert stage().anchors() == [STATIC, DYNAMIC]
-    assert stage(method="dynamic", per_channel=False).anchors() == [CONFIGS[1]]
-    assert stage(method="static", calibration=["percentile", "entropy"]).anchors() == [
-        OnnxInt8Config(
-            method="static", calibration="percentile", per_channel=True, reduce_range=SATURATES
-        )
-    ]
-
-
 def test_weights_have_7_bits_where_sums_would_saturate() -> None:
     def largest(model: onnx.ModelProto) -> int:
         integers = [numpy_helper.to_array(t) for t in model.graph.initializer]
@@ -661,27 +611,3 @@ def test_weights_have_7_bits_where_sums_would_saturate() -> None:
         wide = quantized("mlp", config.model_copy(update={"reduce_range": False})).model
         assert largest(narrow) == 64
         assert largest(wide) >= 127
-
-
-def test_what_the_target_needs_is_the_default() -> None:
-    for needs in (False, True):
-        traits = TargetTraits(format="onnx", channel_multiple=4, saturates=needs)
-        bound = OnnxInt8(OnnxInt8Choices(), traits)
-        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
-        assert bound.draw(trial, {}).reduce_range is needs
-        assert {anchor.reduce_range for anchor in bound.anchors()} == {needs}
-        assert "quantize.reduce_range" not in trial.params
-    told = OnnxInt8(OnnxInt8Choices.model_validate({"reduce_range": False}), traits)
-    assert {anchor.reduce_range for anchor in told.anchors()} == {False}
-    with pytest.raises(ValidationError, match="expected reduce_range false beside activation_bits"):
-        OnnxInt8Config.model_validate(
-            STATIC.model_dump() | {"activation_bits": 16, "reduce_range": True}
-        )
-
-
-def test_nothing_to_do_without_weight_matrices() -> None:
-    module, context = make("mlp")
-    assert stage().nothing_to_do(module, context) is None
-    for empty in (nn.Flatten(), nn.BatchNorm1d(64)):
-        reason = stage().nothing_to_do(empty, context)
-        assert reason == "the model has no weight matrix or convolution kernel"
