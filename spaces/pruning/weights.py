@@ -93,8 +93,8 @@ class WeightPruningChoices(StageChoices):
 
     Attributes:
         pattern: Patterns to choose from; not drawn for the saliency `"movement"`.
-        sparsity: Share of the weights that become zero, within (0, 1); drawn only without a
-            pattern.
+        sparsity: Share of the weights that become zero, within (0, 1); drawn only for the
+            pattern "free".
         scope: Scopes to choose from; drawn only for the pattern "free".
         saliency: Saliencies to choose from. `"movement"` needs the pattern `"free"` and the
             schedule `"cubic"` among the others' choices.
