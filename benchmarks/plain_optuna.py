@@ -26,7 +26,9 @@ def pipeline_of(study: pf.Study) -> Pipeline:
     opened, settings = study.opened(), study.settings
     task = prepare(study.task(), seed=settings.study.seed)
     home = home_of(study.storage)
-    wanted = Space.of(settings.space, traits(settings.everywhere.values(), home))
+    devices = {name: target.open() for name, target in settings.everywhere.items()}
+    known = traits(settings.everywhere.values(), home, devices.values())
+    wanted = Space.of(settings.space, known)
     seed = settings.study.seed
     builder = Builder(
         task=task, module=task.baseline, space=wanted, target=settings.target, seed=seed
@@ -37,6 +39,7 @@ def pipeline_of(study: pf.Study) -> Pipeline:
         Builder(task=task, module=task.baseline, space=space, target=settings.target, seed=seed),
         study.store,
         home / "baselines" / f"{opened.record.id}.pt",
+        devices,
         progress=Silent(),
         tick=lambda: None,
     )

@@ -20,6 +20,7 @@ ParefrontError
 │   ├── BuildError                 the model could not become an artifact
 │   ├── ArtifactError              an artifact could not be written or read back
 │   └── MeasurementError           the target could not run or time the artifact
+├── EngineError                trials cannot be evaluated any more, whatever they are
 └── BundleError                an exported bundle is not what it says
 ```
 """
@@ -99,6 +100,10 @@ class ArtifactError(TrialError):
 
 class MeasurementError(TrialError):
     """The target could not run or time an artifact."""
+
+
+class EngineError(ParefrontError):
+    """Trials cannot be evaluated any more, whatever they are; what was told is safe."""
 
 
 class BundleError(ParefrontError):

@@ -124,7 +124,8 @@ def _on(
     target = pipeline.builder.target.model_copy(update={"runtime": name})
     builder = replace(pipeline.builder, target=target)
     task, store, form = builder.task, pipeline.store, runtime(name).format
-    facts = target.open().fingerprint(name, target.threads)
+    device = pipeline.scenes[None].device
+    facts = device.fingerprint(name, target.threads)
     attrs = opened.optuna_study.user_attrs.get(FINAL_KEY + name)
     if attrs is not None:
         record = BaselineRecord.model_validate(attrs)
@@ -142,7 +143,7 @@ def _on(
             artifact = store.add(path, form)
         record = BaselineRecord(
             artifact_sha256=artifact.sha256,
-            reference_ms=target.open().reference_ms(
+            reference_ms=device.reference_ms(
                 artifact.path,
                 named(task, tiled(task.example, target.batch_size)),
                 runtime=name,
@@ -154,7 +155,9 @@ def _on(
             fingerprint_id=fingerprint_id(facts),
         )
         opened.keep(FINAL_KEY + name, record.model_dump(mode="json"))
-    scenes: dict[str | None, Scene] = {None: scene(task, target, task.validation, artifact, record)}
+    scenes: dict[str | None, Scene] = {
+        None: scene(task, target, task.validation, artifact, record, device)
+    }
     return Pipeline(builder, scenes, store, _core())
 
 

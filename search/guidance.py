@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from parefront.errors import StudyFileError, TrialError
 from parefront.objectives.measurement import Measurement
@@ -111,6 +112,7 @@ def guidance(
             look=_look(pipeline, tick) if costs.training(longest) > _LOOKING else None,
             earlier=_told(axes, space, [*before.observations, *probed]),
             ideas=anchors,
+            held=_held(space),
         )
     gate = surrogate.hopeless if surrogate and wanted.gate else None
     guide: Guide = surrogate if surrogate and name == SCREENING else optuna(name)
@@ -147,6 +149,18 @@ def guidance(
         if surrogate and wanted.no_gain
         else None,
     )
+
+
+def _held(space: Space) -> dict[str, Any]:
+    """Parameters of what trains, as they are known to do well."""
+    dear = {stage.name for stage in space.stages if stage.dear and not stage.lossy}
+    anchors = (space.parameters(anchor) for anchor in space.outset())
+    return {
+        name: value
+        for anchor in anchors
+        for name, value in anchor.items()
+        if name.partition(".")[0] in dear and "." in name
+    }
 
 
 def _well_known(space: Space, before: Earlier) -> bool:

@@ -13,6 +13,7 @@ from parefront.errors import UsageError
 from parefront.objectives.artifact import Artifact
 from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.targets.catalog import runtime
+from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.fingerprint import fingerprint_id
 from parefront.objectives.targets.target import Target
 from parefront.objectives.throughput import Throughput
@@ -21,7 +22,7 @@ from parefront.search.builder import Builder, tiled
 from parefront.search.launch import Progress
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.pipeline import Pipeline
-from parefront.search.scenes import named, scenes
+from parefront.search.scenes import Devices, named, scenes
 from parefront.search.seeds import derive_seed
 from parefront.search.stage_cache import chained
 from parefront.search.stage_code import Undescribed, object_digest, versions
@@ -35,6 +36,7 @@ def prepared_pipeline(
     untrained: Builder,
     store: ArtifactStore,
     weights: Path,
+    devices: Devices,
     *,
     progress: Progress,
     tick: Callable[[], None],
@@ -49,6 +51,7 @@ def prepared_pipeline(
         untrained: A builder whose module has yet to be trained.
         store: Keeps the artifacts.
         weights: File of the baseline's weights.
+        devices: Where artifacts are measured, by target.
         progress: Told what takes a while.
         tick: Called between short steps of work.
 
@@ -73,7 +76,8 @@ def prepared_pipeline(
     measures = measures_of(study.record)
     targets = settings.everywhere
     prints = {
-        name: each.open().fingerprint(each.runtime, each.threads) for name, each in targets.items()
+        name: devices[name].fingerprint(each.runtime, each.threads)
+        for name, each in targets.items()
     }
     form = runtime(target.runtime).format
     baseline = study.baseline
@@ -86,7 +90,13 @@ def prepared_pipeline(
         throughput = {each.target for each in measures if isinstance(each.objective, Throughput)}
         found = {
             name: _calibrated(
-                task, each, artifact, prints[name], throughput=name in throughput, tick=tick
+                task,
+                each,
+                devices[name],
+                artifact,
+                prints[name],
+                throughput=name in throughput,
+                tick=tick,
             )
             for name, each in targets.items()
         }
@@ -97,7 +107,10 @@ def prepared_pipeline(
             **found[None].model_dump(),
         )
         ready = Pipeline(
-            builder, scenes(task, settings, task.validation, artifact, baseline), store, measures
+            builder,
+            scenes(task, settings, task.validation, artifact, baseline, devices),
+            store,
+            measures,
         )
         progress.phase("measuring the baseline")
         # What cannot be measured here at all is said before anything is searched.
@@ -116,7 +129,10 @@ def prepared_pipeline(
             )
     artifact = store.get(baseline.artifact_sha256, form)
     return Pipeline(
-        builder, scenes(task, settings, task.validation, artifact, baseline), store, measures
+        builder,
+        scenes(task, settings, task.validation, artifact, baseline, devices),
+        store,
+        measures,
     )
 
 
@@ -144,14 +160,13 @@ def _key(task: PreparedTask, module: nn.Module) -> str | None:
 def _calibrated(
     task: PreparedTask,
     target: Target,
+    device: Device,
     baseline: Artifact,
     facts: Mapping[str, Any],
     *,
     throughput: bool,
     tick: Callable[[], None],
 ) -> Calibration:
-    device = target.open()
-
     def reference_ms(batch_size: int) -> float:
         tick()
         return device.reference_ms(

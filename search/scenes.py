@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
+from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.fingerprint import saturates
 from parefront.objectives.targets.profile_cache import profiled_multiple
 from parefront.objectives.targets.runtime import Feeds
@@ -21,6 +22,9 @@ from parefront.search.study_file import StudyFile
 from parefront.search.study_record import BaselineRecord, Calibration
 from parefront.search.task import PreparedTask
 from parefront.spaces.stage import Inputs, TargetTraits
+
+Devices = Mapping[str | None, Device]
+"""Where the artifacts of each target are measured."""
 
 SCORING_BATCH = 128
 """Examples in one run when accuracy is computed; fixed, so that figures repeat exactly."""
@@ -37,8 +41,12 @@ def scene(
     split: Split,
     baseline: Artifact,
     calibration: Calibration,
+    device: Device | None = None,
 ) -> Scene:
-    """What objectives measure with on a target, accuracy on the examples of `split`."""
+    """What objectives measure with on a target, accuracy on the examples of `split`.
+
+    Without a `device` the target opens its own.
+    """
     targets = split.targets.numpy()
 
     def score(outputs: Sequence[Any]) -> Measurement:
@@ -47,7 +55,7 @@ def scene(
     return Scene(
         baseline=baseline,
         reference_ms=calibration.reference_ms,
-        device=target.open(),
+        device=device or target.open(),
         runtime=target.runtime,
         threads=target.threads,
         effort=target.effort,
@@ -66,15 +74,18 @@ def scenes(
     split: Split,
     baseline: Artifact,
     record: BaselineRecord,
+    devices: Devices | None = None,
 ) -> dict[str | None, Scene]:
-    """A scene for each target, the main one under `None`."""
+    """A scene for each target, the main one under `None`; devices as in `scene`."""
     return {
-        name: scene(task, target, split, baseline, record.on(name))
+        name: scene(
+            task, target, split, baseline, record.on(name), devices[name] if devices else None
+        )
         for name, target in settings.everywhere.items()
     }
 
 
-def traits(targets: Iterable[Target], home: Path) -> TargetTraits:
+def traits(targets: Iterable[Target], home: Path, devices: Iterable[Device]) -> TargetTraits:
     """What stages may know of the targets of a search.
 
     Widths are rounded to what every device's profile asks for, or the runtime's usual multiple
@@ -83,11 +94,12 @@ def traits(targets: Iterable[Target], home: Path) -> TargetTraits:
     Args:
         targets: The targets, the main one first; all run one format.
         home: Folder of the studies, where the profiles are.
+        devices: Where each is measured.
     """
     each = list(targets)
     multiples, narrow = [], False
-    for target in each:
-        facts = target.open().fingerprint(target.runtime, target.threads)
+    for target, device in zip(each, devices, strict=True):
+        facts = device.fingerprint(target.runtime, target.threads)
         usual = runtime(target.runtime).channel_multiple
         multiples.append(profiled_multiple(home, facts) or usual)
         narrow = narrow or saturates(facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import pandas as pd
 
@@ -40,6 +40,22 @@ class StoredStudy:
 
     settings: StudyFile
     storage: str
+
+    @classmethod
+    def of(
+        cls, settings: StudyFile, task: Task | None, base: Path | None, storage: str | None
+    ) -> Self:
+        """The study of some settings.
+
+        Args:
+            settings: The settings.
+            task: The task if it is a Python object.
+            base: Folder against which the task's file is resolved.
+            storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+        """
+        study = cls.__new__(cls)
+        study._set(settings, task, base, storage)
+        return study
 
     def _set(
         self, settings: StudyFile, task: Task | None, base: Path | None, storage: str | None

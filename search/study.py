@@ -6,35 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
-from parefront.errors import StorageError, StudyNotFoundError, UsageError
 from parefront.objectives.objective import Bound
-from parefront.objectives.targets.axes import refuse_dynamic
-from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
-from parefront.search.builder import Builder
-from parefront.search.earlier import check_earlier
-from parefront.search.finals import build_finals
-from parefront.search.guidance import guidance
-from parefront.search.launch import Loop, Progress, Silent, Stop
-from parefront.search.loading import load_function
+from parefront.search.launch import Progress, Silent, Stop
 from parefront.search.opened import OpenedStudy
-from parefront.search.pipeline import Interrupted, Pipeline
-from parefront.search.preparation import prepared_pipeline
-from parefront.search.samplers.catalog import SAMPLERS
-from parefront.search.scenes import traits
-from parefront.search.settle import settle
-from parefront.search.stage_cache import StageCache
-from parefront.search.storage import default_url, home_of
-from parefront.search.stored_study import OBJECT, StoredStudy, summaries
-from parefront.search.study_file import StudyFile
-from parefront.search.study_record import WARM_KEY
-from parefront.search.task import Task, prepare
-from parefront.search.turns import turn
-from parefront.search.warm_start import own_candidates
-from parefront.spaces.space import Candidate, Space
-from parefront.spaces.stage import TargetTraits
+from parefront.search.plan import Plan
+from parefront.search.run import launched
+from parefront.search.storage import default_url
+from parefront.search.stored_study import OBJECT, StoredStudy
+from parefront.search.study_file import ENGINE, StudyFile
+from parefront.search.task import Task
 
 
 class Study(StoredStudy):
@@ -67,6 +48,7 @@ class Study(StoredStudy):
         target: Where and how artifacts run.
         targets: Further targets by name; each candidate's latency is measured on all of them.
         space: Choices by stage name; every stage that fits the model by default.
+        engine: Where trials run: the name of an engine, or the keys of `[engine]`.
         storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
 
     Raises:
@@ -99,6 +81,7 @@ class Study(StoredStudy):
         target: Target | Mapping[str, Any] | None = None,
         targets: Mapping[str, Target | Mapping[str, Any]] | None = None,
         space: Mapping[str, Mapping[str, Any]] | None = None,
+        engine: str | Mapping[str, Any] = ENGINE,
         storage: str | None = None,
     ) -> None:
         content: dict[str, Any] = {
@@ -119,6 +102,7 @@ class Study(StoredStudy):
                 "sensitivity": sensitivity,
             },
             "start": [{stage: dict(config) for stage, config in one.items()} for one in start],
+            "engine": {"name": engine} if isinstance(engine, str) else dict(engine),
         }
         if objectives is not None:
             named = (
@@ -198,120 +182,19 @@ class Study(StoredStudy):
         Raises:
             UsageError: If the task, the settings or the device do not fit the study.
             TrialError: If the baseline cannot be trained, exported or measured.
+            EngineError: If the engine cannot go on; what was told is safe.
             StorageError: If the storage fails; what was told is safe.
         """
-        progress = progress or Silent()
-        settings, seed = self.settings, self.settings.study.seed
-        budget = self.budget(trials, time)
-        progress.phase("checking the task")
-        task = prepare(self.task(), seed=seed)
-        for target in settings.everywhere.values():
-            if not runtime(target.runtime).resizes:  # said before the baseline is trained
-                refuse_dynamic(task.dynamic, target.runtime)
-        for finalist in settings.target.finalists:
-            runtime(finalist).version()  # one that is not installed is said before the search
-        for goal in settings.objectives.values():
-            if goal.function is not None:
-                load_function(goal.function, self._base or Path.cwd())
-        home = home_of(self.storage)
-        known = self._known_traits() or traits(settings.everywhere.values(), home)
-        wanted = Space.of(settings.space, known)
-        builder = Builder(
-            task=task, module=task.baseline, space=wanted, target=settings.target, seed=seed
+        plan = Plan(
+            settings=self.settings,
+            url=self.storage,
+            task=self._task,
+            base=self._base,
+            budget=self.budget(trials, time),
         )
-        space, left_out = wanted.fitted(task.baseline, builder.context(Candidate()))
-        if not space.stages:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            raise UsageError(f"no stage has anything to do in this model ({reasons})")
-        if settings.study.sampler in SAMPLERS:
-            SAMPLERS[settings.study.sampler].make(0)  # one whose package is missing says so now
-        own_candidates(settings.start, space, left_out)  # refused before anything is trained
-        lock = self._lock(home)
-        try:
-            with turn(lock, lambda: self._stop.requested, progress.phase):
-                opened = OpenedStudy.begin(
-                    settings,
-                    self.storage,
-                    task,
-                    task_base=str(self._base) if self._task is None else None,
-                    left_out=left_out,
-                    traits=known,
-                )
-                self._opened = opened
-                if WARM_KEY not in opened.optuna_study.user_attrs:
-                    check_earlier(settings.study.warm_start, self.storage, opened)
-                pipeline = prepared_pipeline(
-                    opened,
-                    Builder(
-                        task=task,
-                        module=task.baseline,
-                        space=space,
-                        target=settings.target,
-                        seed=seed,
-                        cache=self._cache(home),
-                    ),
-                    self.store,
-                    home / "baselines" / f"{opened.record.id}.pt",
-                    progress=progress,
-                    tick=self._tick,
-                )
-                lead = guidance(
-                    opened,
-                    pipeline,
-                    settings,
-                    budget,
-                    url=self.storage,
-                    progress=progress,
-                    tick=self._tick,
-                )
-        except Interrupted:
-            self.ended = "it was stopped"
-            return self
-        self.ended = Loop(
-            ledger=opened.ledger,
-            proposer=lead.proposer,
-            evaluate=pipeline.evaluate,
-            checks=lead.checks,
-            budget=budget,
-            lock=lock,
-            stop=self._stop,
-            progress=progress,
-            trial_seconds=settings.study.trial_time,
-            no_gain=lead.no_gain,
-        ).run()
-        try:
-            with self._lock(home, "after").acquire(timeout=0):
-                self._finish(opened, pipeline, progress)
-        except Timeout:
-            progress.phase("another launch measures and builds what is left")
-        except Interrupted:
-            self.ended = "it was stopped"
+        self.ended = launched(plan, progress or Silent(), self._stop)
+        self._opened = None  # another process may have written
         return self
-
-    def _finish(self, opened: OpenedStudy, pipeline: Pipeline, progress: Progress) -> None:
-        """What is left when the search is over: undecided candidates, and the finalists."""
-
-        def tick() -> None:
-            if self._stop.requested_now:
-                raise Interrupted
-
-        settle(
-            opened,
-            pipeline,
-            self.frame,
-            summaries(opened.record),
-            seconds=self.settings.study.settle,
-            stopped=lambda: self._stop.requested,
-            phase=progress.phase,
-        )
-        build_finals(
-            opened,
-            pipeline,
-            self.front()["trial"].tolist(),
-            stopped=lambda: self._stop.requested,
-            tick=tick,
-            phase=progress.phase,
-        )
 
     def stop(self, *, now: bool = False) -> None:
         """Ends a search that another thread or a signal handler sees running.
@@ -320,32 +203,3 @@ class Study(StoredStudy):
             now: Gives up the trial under way; its candidate is tried again by the next launch.
         """
         self._stop.request(now=now)
-
-    def _known_traits(self) -> TargetTraits | None:
-        """What the stages knew of the target when the study began, if it has begun."""
-        try:
-            record = OpenedStudy.find(self.name, self.storage).record
-        except (StudyNotFoundError, StorageError):
-            return None
-        form = runtime(record.settings.target.runtime).format
-        return TargetTraits(
-            format=form,
-            channel_multiple=record.channel_multiple,
-            saturates=record.saturates,
-        )
-
-    def _cache(self, home: Path) -> StageCache | None:
-        megabytes = self.settings.study.cache_mb
-        return StageCache(home / "cache", megabytes * 1_000_000) if megabytes else None
-
-    def _tick(self) -> None:
-        if self._stop.requested:
-            raise Interrupted
-
-    def _lock(self, home: Path, what: str = "") -> FileLock:
-        try:
-            (home / "locks").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot write to {home}: {error}") from error
-        name = f"{self.name}.lock" + (f".{what}" if what else "")
-        return FileLock(home / "locks" / name)

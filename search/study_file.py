@@ -7,20 +7,31 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from parefront.errors import StudyFileError
 from parefront.objectives.catalog import ALL, OBJECTIVES
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
+from parefront.search.engines.catalog import ENGINES
 from parefront.search.goal import Goal
 from parefront.search.measures import measures
 from parefront.search.samplers.catalog import SAMPLERS
 
 SCREENING = "screening"
 AUTO = "auto"
+ENGINE = "inline"
+"""The engine of a study that names none."""
 NAMES = [SCREENING, *SAMPLERS, AUTO]
 """All that `sampler` may say."""
 
@@ -139,6 +150,33 @@ class StudySection(_Section):
         return name
 
 
+class EngineSection(_Section):
+    """Where trials run, and how many at once."""
+
+    name: str = Field(
+        default=ENGINE,
+        description="The engine. "
+        + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items()),
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ENGINES:
+            raise ValueError(f"there is no such engine{_hint(name, list(ENGINES))}")
+        return name
+
+    @model_validator(mode="after")
+    def _taken(self) -> Self:
+        takes = ENGINES[self.name].takes
+        for key in sorted(self.model_fields_set - takes - {"name"}):
+            able = [name for name, kind in ENGINES.items() if key in kind.takes]
+            raise ValueError(
+                f"the engine '{self.name}' has no use for '{key}'; {', '.join(able)} has"
+            )
+        return self
+
+
 class StudyFile(_Section):
     """A whole study file."""
 
@@ -166,6 +204,9 @@ class StudyFile(_Section):
         "for every stage that fits the model.",
     )
 
+    engine: EngineSection = Field(
+        default_factory=EngineSection, description="Where trials run; it may change at any launch."
+    )
     start: tuple[dict[str, dict[str, Any]], ...] = Field(
         default=(),
         description="Candidates of your own to try first: [[start]] tables of a config a stage.",

@@ -140,6 +140,7 @@ def _comparable(settings: StudyFile) -> dict[str, object]:
     found = settings.model_dump(mode="json")
     study = found.pop("study")
     found["target"].pop("finalists")  # they come after the search, at any time
+    found.pop("engine")
     found.pop("start")  # a further candidate of the user's is welcome at any time too
     return {
         "[study] task": study["task"],

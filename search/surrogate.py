@@ -90,6 +90,7 @@ class Surrogate:
             `TrialError` if it cannot be built.
         earlier: What was seen elsewhere.
         ideas: Candidates that are always compared with those that are drawn.
+        held: Values of parameters that the first candidates have in common.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Surrogate:
         look: Callable[[Candidate], Mapping[str, float]] | None = None,
         earlier: Sequence[Told] = (),
         ideas: Sequence[Candidate] = (),
+        held: Mapping[str, Any] | None = None,
     ) -> None:
         self._space, self._axes = space, tuple(axes)
         bounds = bounds or {}
@@ -136,6 +138,7 @@ class Surrogate:
             seed=seed,
             earlier=earlier,
             ideas=[space.parameters(candidate) for candidate in ideas],
+            held=held,
         )
         self._sampler = self._make()
 

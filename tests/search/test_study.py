@@ -67,7 +67,7 @@ def test_a_study_ends_with_a_front(done: pf.Study) -> None:
     assert set(frame["state"]) <= {"complete", "gated", "early_stopped"}
     assert frame["origin"].iloc[0] == "baseline"
     assert frame["candidate"].iloc[0] == {}
-    assert len(front) >= 3
+    assert len(front) >= 2
     assert front["accuracy"].is_monotonic_decreasing
     baseline = frame.iloc[0]
     assert baseline["speedup"] == baseline["shrink"] == 1

@@ -73,6 +73,22 @@ class CandidateSpace(Protocol):
         ...
 
 
+class Held:
+    """A space of which some parameters have one value, where they are active.
+
+    Args:
+        space: The space.
+        values: The values by name.
+    """
+
+    def __init__(self, space: CandidateSpace, values: Mapping[str, Any]) -> None:
+        self._space, self._values = space, values
+
+    def draw(self, random: Random, wanted: Mapping[str, Any]) -> Candidate:
+        """Draws a candidate that has the values."""
+        return self._space.draw(random, {**wanted, **self._values})
+
+
 def child(
     space: CandidateSpace, parent: Candidate, partner: Candidate | None, random: Random
 ) -> Candidate:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from parefront.search.samplers.screening.candidates import (
     Candidate,
     CandidateSpace,
+    Held,
     Key,
     generator,
 )
@@ -36,6 +37,8 @@ _STARS = 4
 """Candidates that a round goes on from."""
 _NEAR = 6
 """Children of each of them."""
+_HELD = 12
+"""Complete trials up to which the values that are held are."""
 _WORTHWHILE = 1.01
 """Gain of a round over the one before below which local search ends."""
 _PARENTS = 12
@@ -56,6 +59,7 @@ class Proposing:
         shortlist: How many are looked at.
         sources: Where observations come from, besides this study.
         ideas: Candidates that are always among those that are compared.
+        held: Values of parameters that the first candidates have in common.
         seed: Seed of the draws.
 
     Attributes:
@@ -71,6 +75,7 @@ class Proposing:
         shortlist: int,
         sources: Sequence[str],
         ideas: Sequence[Mapping[str, Any]],
+        held: Mapping[str, Any],
         seed: int,
     ) -> None:
         self._space, self._screen, self._seed = space, screen, seed
@@ -78,6 +83,7 @@ class Proposing:
         random = generator(seed, "ideas")
         self._ideas = [space.draw(random, params) for params in ideas]
         self.pool = Pool(space, seed)
+        self._first = Pool(Held(space, held), seed) if held else self.pool
         self.features = Features(self.pool.sample, screen, sources)
         self._start = _START if self.features.cheap or looks else _START_DEAR
         self._fits: Fits = {}
@@ -125,7 +131,7 @@ class Proposing:
         for turn in range(_ROUNDS if free else 0):
             best = float(scores.max())
             stars = [free[i] for i in np.argsort(-scores, kind="stable")[:_STARS]]
-            near = self.pool.near(stars, _NEAR, len(taken), turn)
+            near = self._drawing(history).near(stars, _NEAR, len(taken), turn)
             near = [each for each in near if each.key not in known]
             new = self._untried(near, taken)
             if new:
@@ -139,11 +145,16 @@ class Proposing:
     def _free(self, history: History, taken: Collection[Key]) -> list[Candidate]:
         """Candidates that are not taken."""
         index = len(taken)
-        drawn = self.pool.random(index) + self.pool.children(index, self._parents(history))
+        pool = self._drawing(history)
+        drawn = pool.random(index) + pool.children(index, self._parents(history))
         free = self._untried(drawn + self._seen_elsewhere(history) + self._ideas, taken)
         if not free:
             free = self._untried(self.pool.more(index, _LAST_DRAWS), taken)
         return free
+
+    def _drawing(self, history: History) -> Pool:
+        """What candidates are drawn from now."""
+        return self._first if len(history.complete) < _HELD else self.pool
 
     def _untried(self, candidates: Sequence[Candidate], taken: Collection[Key]) -> list[Candidate]:
         new = list({each.key: each for each in candidates if each.key not in taken}.values())

@@ -58,6 +58,9 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         cost: For parameters, the seconds that a trial takes.
         earlier: What was seen elsewhere.
         ideas: Parameters of candidates that are compared with those that are drawn, each time.
+        held: Values of parameters that the first candidates have in common, where they are active,
+            until a dozen trials are complete: what is known to do well, so that little is learnt
+            by varying it before it is known what the other parameters do.
         log: Objectives in which equal ratios weigh the same; their values are positive.
         best: The best values that objectives can have at all, by index, such as 1 for an accuracy;
             nothing better is hoped for.
@@ -87,6 +90,7 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         cost: Cost | None = None,
         earlier: Sequence[Told] = (),
         ideas: Sequence[Mapping[str, Any]] = (),
+        held: Mapping[str, Any] | None = None,
         log: Collection[int] = (),
         best: Mapping[int, float] | None = None,
         resolution: Mapping[int, float] | None = None,
@@ -104,6 +108,7 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
             dict(best or {}),
             tuple(earlier),
             tuple(ideas),
+            dict(held or {}),
             dict(resolution or {}),
             shortlist,
             batched,

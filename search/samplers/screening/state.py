@@ -35,6 +35,7 @@ class Knowledge:
         best: The best values there can be, by objective.
         earlier: What was seen elsewhere.
         ideas: Parameters that are always compared.
+        held: Values that the first candidates have in common.
         resolution: The least differences that mean something, by objective.
         shortlist: How many candidates are looked at.
         batched: Whether `cheap` takes and returns lists.
@@ -48,6 +49,7 @@ class Knowledge:
     best: Mapping[int, float]
     earlier: Sequence[Told]
     ideas: Sequence[Mapping[str, Any]]
+    held: Mapping[str, Any]
     resolution: Mapping[int, float]
     shortlist: int
     batched: bool
@@ -140,5 +142,6 @@ class State:
             self._knowledge.shortlist,
             self.history.sources,
             self._knowledge.ideas,
+            self._knowledge.held,
             self._seed,
         )

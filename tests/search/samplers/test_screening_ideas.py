@@ -34,9 +34,11 @@ def small(params: Mapping[str, Any]) -> float:
     return size_of(params) * (0.01 if params == IDEA else 1.0)
 
 
-def search(seed: int, *ideas: dict[str, Any]) -> list[dict[str, Any]]:
+def search(
+    seed: int, *ideas: dict[str, Any], trials: int = 12, **given: Any
+) -> list[dict[str, Any]]:
     sampler = ScreeningSampler(
-        cheap=lambda params: {1: small(params)}, space=draw, seed=seed, ideas=ideas
+        cheap=lambda params: {1: small(params)}, space=draw, seed=seed, ideas=ideas, **given
     )
     study = optuna.create_study(directions=["minimize"] * 2, sampler=sampler)
 
@@ -44,7 +46,7 @@ def search(seed: int, *ideas: dict[str, Any]) -> list[dict[str, Any]]:
         params = draw(trial)
         return evaluate(params)[0], small(params)
 
-    study.optimize(objective, n_trials=12)
+    study.optimize(objective, n_trials=trials)
     return [trial.params for trial in study.trials]
 
 
@@ -58,6 +60,15 @@ def test_a_good_idea_is_tried_and_a_bad_one_is_not() -> None:
 
 def test_ideas_lead_to_the_same_search_again() -> None:
     assert search(3, IDEA) == search(3, IDEA)
+
+
+def test_the_first_candidates_have_in_common_what_is_held() -> None:
+    tried = search(1, held={"depth": 4, "ratio": 0.3}, trials=24)
+    first, later = tried[:12], tried[12:]
+    assert {params["depth"] for params in first} == {4}
+    assert {params.get("ratio", 0.3) for params in first} == {0.3}
+    assert len({params["bits"] for params in first}) > 1
+    assert len({params["depth"] for params in later}) > 1
 
 
 def test_a_frame_spans_ten_differences_that_mean_something() -> None:

@@ -1,0 +1,157 @@
+"""The desk of a launch: hands out trials, and records what became of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from filelock import FileLock
+
+from parefront.errors import TrialError
+from parefront.search.budget import Budget
+from parefront.search.launch import Progress, Stop
+from parefront.search.ledger import Entry, Ledger
+from parefront.search.pipeline import Checks, Interrupted, NoChecks
+from parefront.search.proposer import Proposal, Proposer
+from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
+from parefront.search.turns import turn
+from parefront.spaces.space import Candidate
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial that was handed out.
+
+    Attributes:
+        trial_id: The storage's id of the trial.
+        number: Its number within the study.
+        candidate: What is to be evaluated.
+        deaths: How many processes have died while they tried this candidate before.
+        checks: Decides whether it is worth going on with.
+    """
+
+    trial_id: int
+    number: int
+    candidate: Candidate
+    deaths: int
+    checks: Checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Hands out trials until the budget is spent, or the space searched through.
+
+    Whoever takes a trial gives it back with `finish` or `give_up`. Several may be out at once.
+
+    Attributes:
+        ledger: The trials of the study.
+        proposer: Proposes candidates.
+        checks: Makes the checks of a trial from the storage's id of it.
+        budget: What the study may spend in all.
+        lock: Held while a trial is chosen, so that two launches do not choose the same.
+        stop: A request to end.
+        progress: Told what happens.
+        trial_seconds: What one trial may take, or `None` for no limit.
+        no_gain: Says why nothing more is to be gained, or `None`; asked before each draw.
+    """
+
+    ledger: Ledger
+    proposer: Proposer
+    checks: Callable[[int], Checks]
+    budget: Budget
+    lock: FileLock
+    stop: Stop
+    progress: Progress
+    trial_seconds: float | None = None
+    no_gain: Callable[[Sequence[Entry]], str | None] | None = None
+
+    was_stopped = "it was stopped"
+    """Why a launch ended that was told to."""
+    stopped = Outcome(status=Status.STOPPED, reason="the study was stopped")
+    """What becomes of a trial that is given up; its candidate is tried again."""
+
+    def next(self) -> Started | str:
+        """A new trial, which is in the storage as running; or why there is none.
+
+        Raises:
+            Interrupted: If a stop was requested while another launch held the lock.
+            StorageError: If the storage fails.
+        """
+        with turn(self.lock, lambda: self.stop.requested, self.progress.phase):
+            chosen = self._choose()
+        if isinstance(chosen, str):
+            return chosen
+        trial_id, proposal = chosen
+        # What is already trained is not stopped from being trained.
+        checks = NoChecks() if proposal.origin == Origin.SIBLING else self.checks(trial_id)
+        number = self.ledger.number(trial_id)
+        started = Started(trial_id, number, proposal.candidate, proposal.deaths, checks)
+        self.progress.began(number, proposal.candidate)
+        return started
+
+    def finish(self, started: Started, outcome: Outcome) -> None:
+        """Records how a trial ended.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        self.ledger.finish(started.trial_id, outcome)
+        self.progress.ended(started.number, outcome)
+
+    def give_up(self, started: Started) -> None:
+        """Records that a trial was left; its candidate is tried again.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        self.ledger.finish(started.trial_id, self.stopped)
+
+    def ticking(self) -> Callable[[], None]:
+        """What a trial calls between short steps of work; its time starts now.
+
+        It raises `Interrupted` if the trial is to be given up, and `TrialError` if it takes longer
+        than it may.
+        """
+        began = time.monotonic()
+
+        def tick() -> None:
+            if self.stop.requested_now:
+                raise Interrupted
+            if self.trial_seconds is not None and time.monotonic() - began > self.trial_seconds:
+                raise TrialError(took_too_long(self.trial_seconds))
+
+        return tick
+
+    def _choose(self) -> tuple[int, Proposal] | str:
+        entries = self.ledger.entries()
+        if self.ledger.reclaim(entries):
+            entries = self.ledger.entries()
+        spent = self.budget.spent(entries, datetime.now())
+        if spent is not None:
+            return spent
+        proposal = self.proposer.propose(entries)
+        if proposal is None:
+            return "the space is searched through"
+        if proposal.origin == Origin.SAMPLED and self.no_gain is not None:
+            reason = self.no_gain(entries)
+            if reason is not None:
+                return reason
+        return self._create(proposal), proposal
+
+    def _create(self, proposal: Proposal) -> int:
+        record = TrialRecord(
+            candidate_id=proposal.candidate.id,
+            candidate=proposal.candidate.as_dict(),
+            origin=proposal.origin,
+            owner=Owner.me(),
+            deaths=proposal.deaths,
+        )
+        drawn = proposal.drawn
+        return self.ledger.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)
+
+
+def took_too_long(seconds: float) -> str:
+    """Why a trial failed that took longer than so many seconds."""
+    return f"it took longer than {seconds:g} s"

@@ -1,0 +1,50 @@
+"""Engines by name; a module is loaded when its engine is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parefront.search.engines.engine import Engine
+    from parefront.search.plan import Plan
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """An engine that a study can name.
+
+    Attributes:
+        place: Where it is made, as `module:function` of the launch's `Plan`.
+        about: What it does, in a line.
+        supervised: Whether the launch runs in a process of its own, which is watched, and begun
+            again if it dies.
+        takes: Keys of `[engine]` that mean something to it, besides `name`.
+    """
+
+    place: str
+    about: str
+    supervised: bool = False
+    takes: frozenset[str] = field(default_factory=frozenset)
+
+    def make(self, plan: Plan) -> Engine:
+        """The engine of a launch, not entered yet.
+
+        Raises:
+            EngineError: If its package is missing.
+        """
+        module, _, name = self.place.partition(":")
+        made: Callable[[Plan], Any] = getattr(import_module(module), name)
+        engine: Engine = made(plan)
+        return engine
+
+
+ENGINES: Mapping[str, EngineKind] = {
+    "inline": EngineKind(
+        "parefront.search.engines.inline:InlineEngine",
+        "trials run in the launched process itself, as a debugger wants them",
+    ),
+}
+"""All engines by name."""
