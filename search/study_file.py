@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from parefront.errors import StudyFileError
+from parefront.errors import SpaceError, StudyFileError
 from parefront.objectives.catalog import ALL, OBJECTIVES
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
@@ -27,6 +27,8 @@ from parefront.search.engines.catalog import ENGINES
 from parefront.search.goal import Goal
 from parefront.search.measures import measures
 from parefront.search.samplers.catalog import SAMPLERS
+from parefront.spaces.space import Space
+from parefront.spaces.stage import TargetTraits
 
 SCREENING = "screening"
 AUTO = "auto"
@@ -233,6 +235,7 @@ class StudyFile(_Section):
 
         Raises:
             StudyFileError: If the file is missing, is not TOML, or is not valid.
+            SpaceError: If its `[space]` is not.
         """
         try:
             with path.open("rb") as file:
@@ -249,6 +252,7 @@ class StudyFile(_Section):
 
         Raises:
             StudyFileError: Naming the key, what was expected, and the nearest known key.
+            SpaceError: The same for `[space]`.
         """
         try:
             checked = cls.model_validate(content)
@@ -258,7 +262,15 @@ class StudyFile(_Section):
             measures(checked.objectives, list(checked.targets))
         except StudyFileError as error:
             raise StudyFileError(f"{where}: {error}") from error
-        form = runtime(checked.target.runtime).format
+        main = runtime(checked.target.runtime)
+        form = main.format
+        try:
+            # What is wrong in it is said before a task is loaded, by the file's name.
+            Space.of(
+                checked.space, TargetTraits(format=form, channel_multiple=main.channel_multiple)
+            )
+        except SpaceError as error:
+            raise SpaceError(f"{where}: {error}") from error
         for name, target in checked.targets.items():
             if target.finalists:
                 raise StudyFileError(

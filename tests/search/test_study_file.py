@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parefront.errors import StudyFileError
+from parefront.errors import SpaceError, StudyFileError
 from parefront.search.study_file import StudyFile, duration
 
 GOOD = """
@@ -75,6 +75,20 @@ def test_a_short_file_has_defaults(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(StudyFileError, match=message):
+        read(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[space]", "[space.prun]\n[space]", r"study.toml: \[space\] has no stage 'prun'; did you"),
+        ("ratio = [0.0, 0.8]", "ratoi = 0.5", "study.toml: .*prune.* 'ratoi'"),
+        ("ratio = [0.0, 0.8]", "ratio = [0.0, 1.8]", "study.toml: .*prune.*ratio"),
+    ],
+)
+def test_mistakes_in_the_space_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(SpaceError, match=message):
         read(tmp_path, GOOD.replace(old, new))
 
 
