@@ -55,8 +55,10 @@ def _packed(**stages: Mapping[str, Any]) -> Configs:
 
 
 def _int8(method: str, calibration: str | None, **config: bool | int) -> Configs:
-    options = {"equalize": False} | ({"correct_bias": False} if method == "static" else {})
-    return {"quantize": {"method": method, "calibration": calibration, **options, **config}}
+    plain: dict[str, object] = {"equalize": False, "activation_bits": 8, "weight_bits": 8}
+    if method == "static":
+        plain |= {"correct_bias": False, "symmetric_activations": False, "symmetric_weights": True}
+    return {"quantize": {"method": method, "calibration": calibration, **plain, **config}}
 
 
 def _sparse(**config: object) -> Mapping[str, Any]:
@@ -70,9 +72,9 @@ def _low_rank(**config: object) -> Configs:
     return _trained(factorize={**plain, **share, **config})
 
 
-def _levels(levels: str, bits: int | None, *, ends: bool) -> Configs:
-    config = {"levels": levels, "bits": bits, "ends": ends}
-    return _packed(round=config | ({"allocation": "even"} if levels == "uniform" else {}))
+def _levels(levels: str, bits: int | None, **config: object) -> Configs:
+    plain = {"levels": levels, "bits": bits, "ends": True, "rounding": "nearest", **config}
+    return _packed(round={"allocation": "even", **plain} if levels == "uniform" else plain)
 
 
 PRUNE = {"ratio": 0.5, "importance": "l2", "scope": "global", "multiple": 8}
@@ -133,25 +135,15 @@ TECHNIQUES: Mapping[str, Configs] = {
     "sparse 95 % and clusters, 4 bits": _packed(
         sparsify=_sparse(sparsity=0.95, schedule="cubic"), cluster={"bits": 4}
     ),
-    "uniform, 4 bits": _levels("uniform", 4, ends=True),
-    "uniform, 3 bits": _levels("uniform", 3, ends=True),
-    "uniform, 3 bits on average": _packed(
-        round={"levels": "uniform", "bits": 3, "allocation": "sensitivity", "ends": True}
-    ),
-    "uniform, 3 bits, adaptive": _packed(
-        round={
-            "levels": "uniform",
-            "bits": 3,
-            "allocation": "even",
-            "ends": True,
-            "rounding": "adaptive",
-        }
-    ),
-    "powers of two, 4 bits": _levels("power_of_two", 4, ends=True),
-    "additive powers, 4 bits": _levels("additive", 4, ends=True),
-    "ternary": _levels("ternary", None, ends=True),
+    "uniform, 4 bits": _levels("uniform", 4),
+    "uniform, 3 bits": _levels("uniform", 3),
+    "uniform, 3 bits on average": _levels("uniform", 3, allocation="sensitivity"),
+    "uniform, 3 bits, adaptive": _levels("uniform", 3, rounding="adaptive"),
+    "powers of two, 4 bits": _levels("power_of_two", 4),
+    "additive powers, 4 bits": _levels("additive", 4),
+    "ternary": _levels("ternary", None),
     "ternary, but for the ends": _levels("ternary", None, ends=False),
-    "binary": _levels("binary", None, ends=True),
+    "binary": _levels("binary", None),
     "binary, but for the ends": _levels("binary", None, ends=False),
     "float16": {"half": {"format": "float16"}, "pack": {}},
     "bfloat16": {"half": {"format": "bfloat16"}, "pack": {}},
@@ -181,11 +173,7 @@ TECHNIQUES: Mapping[str, Configs] = {
         "static", "minmax", per_channel=True, activation_bits=16, weight_bits=16
     ),
     "int8 dynamic": _int8("dynamic", None, per_channel=True),
-    "4 bits, computed in int8": {
-        **_trained(round={"levels": "uniform", "bits": 4, "allocation": "even", "ends": True}),
-        "quantize": STATIC,
-        "pack": {},
-    },
+    "4 bits, computed in int8": {**_levels("uniform", 4), "quantize": STATIC},
 }
 QUICK = ("low rank", "sparse 95 %", "clusters, 4 bits", "binary", "float16", "int8 dynamic")
 SPACE: Mapping[str, Any] = {
