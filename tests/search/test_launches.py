@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,10 +172,10 @@ class LostAnswers:
         from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
         self.left = 0
-        real = PGDialect_psycopg.do_commit
+        real: Any = PGDialect_psycopg.do_commit
 
         def commit(dialect: PGDialect_psycopg, connection: object) -> None:
-            real(dialect, connection)  # type: ignore[arg-type]
+            real(dialect, connection)
             if self.left:
                 self.left -= 1
                 raise psycopg.OperationalError("the answer was lost")
