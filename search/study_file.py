@@ -30,6 +30,8 @@ from parefront.search.samplers.catalog import SAMPLERS
 from parefront.spaces.space import Space
 from parefront.spaces.stage import TargetTraits
 
+STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What the name of a study looks like."""
 SCREENING = "screening"
 AUTO = "auto"
 ENGINE = "inline"
@@ -75,7 +77,7 @@ class StudySection(_Section):
     """What is searched, and for how long."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=STUDY_NAME,
         max_length=100,
         description="Name of the study in its storage: letters, digits, '.', '_' and '-'.",
     )
