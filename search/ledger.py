@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from parefront.errors import StorageError
+from parefront.search.known_trials import KnownTrials
 from parefront.search.records import (
     RESULT_KEY,
     TRIAL_KEY,
@@ -96,13 +97,13 @@ class Ledger:
     def __init__(
         self, study: optuna.Study, storage: BaseStorage, objectives: Sequence[str]
     ) -> None:
-        self._study = study
+        self._trials = KnownTrials(study, storage)
         self._storage = storage
         self._id = storage.get_study_id_from_name(study.study_name)
         self._objectives = tuple(objectives)
         self._over: list[Entry] = []
         self._settled = 0
-        self._finished: dict[int, Entry] = {}
+        self._entries: dict[int, Entry] = {}
         self._seen = 0
 
     def entries(self) -> list[Entry]:
@@ -112,14 +113,14 @@ class Ledger:
             StorageError: If the storage fails.
         """
         try:
-            trials = self._study.get_trials(deepcopy=False)
+            trials = self._trials.read()
         except Failure as error:
             raise failed(error) from error
         self._seen = len(trials)
         # In a long study nearly all trials are over: they are looked at once.
         while self._settled < len(trials) and trials[self._settled].state.is_finished():
             self._over += self._entry(trials[self._settled])
-            self._finished.pop(trials[self._settled].number, None)
+            self._entries.pop(trials[self._settled].number, None)
             self._settled += 1
         return [*self._over, *(e for t in trials[self._settled :] for e in self._entry(t))]
 
@@ -127,11 +128,10 @@ class Ledger:
         """The trial with its records; nothing if parefront did not make it."""
         if TRIAL_KEY not in trial.user_attrs:
             return []
-        entry = self._finished.get(trial.number)
-        if entry is None:
+        entry = self._entries.get(trial.number)
+        if entry is None or entry.trial is not trial:
             entry = Entry(trial, record_of(trial), outcome_of(trial))
-            if trial.state.is_finished():
-                self._finished[trial.number] = entry
+            self._entries[trial.number] = entry
         return [entry]
 
     def create(
@@ -192,6 +192,7 @@ class Ledger:
             StorageError: If the storage fails.
         """
         key = RUNG_KEY.format(share=rung.share)
+        self._trials.changed(trial_id)
         try:
             self._storage.set_trial_user_attr(trial_id, key, rung.model_dump(mode="json"))
         except Failure as error:
@@ -240,6 +241,7 @@ class Ledger:
         constraints = create_trial(
             state=TrialState.FAIL, constraints=dict(outcome.violations)
         ).system_attrs
+        self._trials.changed(trial_id)
         try:
             self._storage.set_trial_user_attr(trial_id, RESULT_KEY, outcome.model_dump(mode="json"))
             for key, value in constraints.items():
@@ -260,9 +262,11 @@ class Ledger:
         Returns:
             Numbers of the trials that were ended.
         """
+        running = [entry for entry in entries if entry.status == Status.RUNNING]
+        alive = {owner: owner.alive() for owner in {entry.record.owner for entry in running}}
         ended = []
-        for entry in entries:
-            if entry.status != Status.RUNNING or entry.record.owner.alive():
+        for entry in running:
+            if alive[entry.record.owner]:
                 continue
             number = entry.trial.number
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)

@@ -83,7 +83,8 @@ def test_it_draws_beside_trials_under_way(space: Space, name: str) -> None:
     under_test = guide(space, name)
     for each in mixed(space, 32):
         under_test.tell(each)
-    running = [Candidate(), *random_candidates(space, 3, seed=7)]
+    candidates = [Candidate(), *random_candidates(space, 3, seed=7)]
+    running = [Drawn.of(each, space) for each in candidates]
     assert_of(space, under_test.draw(32, 0, running))
 
 
