@@ -1,9 +1,9 @@
 """One driver and a thousand workers: what it takes to keep them all busy.
 
 The storage, the desk, the proposer, the surrogate and the rungs are those of a launch. The workers
-are simulated: each is an end in a queue, after a log-normal time with a median of minutes, of which
-nothing is waited for. So the driver does in a row all that it would do over hours, and what is timed
-is its own work alone.
+are simulated: each is an end in a queue, after a log-normal time with a median of minutes, for
+which nobody waits. So the driver does in a row all that it would do over hours, and what is timed is
+its own work alone.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ import heapq
 import math
 import random
 import statistics
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import optuna
 import psycopg
-from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
@@ -38,6 +35,7 @@ from parefront.search.desk import Desk, Started
 from parefront.search.guide import Drawn, optuna_directions
 from parefront.search.launch import Silent, Stop
 from parefront.search.ledger import Entry, Ledger
+from parefront.search.locks import lock_of
 from parefront.search.optuna_guide import OptunaGuide
 from parefront.search.pipeline import Checks
 from parefront.search.proposer import Proposal, Proposer
@@ -52,7 +50,7 @@ from parefront.search.records import (
 from parefront.search.rungs import EarlyStopping, RungRule
 from parefront.search.storage import open_storage
 from parefront.search.surrogate import Axis, Surrogate
-from parefront.spaces.space import Candidate, Space
+from parefront.spaces.space import Space
 
 MEDIAN_SECONDS = 300.0
 """Median time of a simulated trial."""
@@ -99,10 +97,12 @@ class WatchedLedger(Ledger):
         with self._watch.timing("read"):
             return super().entries()
 
-    def reclaim(self, entries: Sequence[Entry]) -> list[int]:
+    def reclaim(
+        self, entries: Sequence[Entry], alive: Callable[[Owner], bool] = Owner.alive
+    ) -> list[int]:
         """Ends trials whose processes died; there are none."""
         with self._watch.timing("reclaim"):
-            return super().reclaim(entries)
+            return super().reclaim(entries, alive)
 
     def create(
         self,
@@ -146,13 +146,8 @@ class Driver:
     watch: Watch
 
 
-def driver(url: str, folder: Path) -> Driver:
-    """A driver with the parts of a launch, at a new study.
-
-    Args:
-        url: Storage of the study.
-        folder: Where its lock is.
-    """
+def driver(url: str) -> Driver:
+    """A driver with the parts of a launch, at a new study."""
     space, watch, goals = default_space(), Watch(), list(OBJECTIVES.values())
     storage = open_storage(url)
     study = optuna.create_study(
@@ -201,7 +196,7 @@ def driver(url: str, folder: Path) -> Driver:
         proposer=proposer,
         checks=checks,
         budget=Budget(),
-        lock=FileLock(folder / "lock"),
+        lock=lock_of(url, NAME),
         stop=Stop(),
         progress=Silent(),
     )
@@ -341,7 +336,7 @@ class Load:
         """The counters now."""
         # A backend of the database tells its counters at the end of a transaction, once a second.
         time.sleep(1.2)
-        made.storage.get_n_trials(made.storage.get_study_id_from_name(NAME))
+        made.storage.get_study_id_from_name(NAME)
         time.sleep(0.2)
         with psycopg.connect(plain(url)) as connection:
             row = connection.execute(
@@ -402,17 +397,16 @@ def simulate(url: str, widths: Sequence[int], lengths: Sequence[int], steps: int
         steps: Trials that end while each is watched.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        made = driver(over_psycopg(url), Path(folder))
-        over = 0
-        for turn, length in enumerate(lengths):
-            if over < length:
-                fill(made, length - over, seed=1 + turn)
-                over = length
-            workers = Workers(made, seed=turn)
-            for width in widths:
-                while len(workers) < width:
-                    workers.begin()
-                yield watched(made, url, workers, over, steps)
-                over += steps
-            workers.leave()
+    made, over = driver(over_psycopg(url)), 0
+    for turn, length in enumerate(lengths):
+        if over < length:
+            fill(made, length - over, seed=1 + turn)
+            over = length
+        workers = Workers(made, seed=turn)
+        for width in widths:
+            while len(workers) < width:
+                workers.begin()
+            yield watched(made, url, workers, over, steps)
+            over += steps
+        over += len(workers)
+        workers.leave()

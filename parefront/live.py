@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from threading import Thread
 from types import TracebackType
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from parefront.errors import ParefrontError
+from parefront.errors import ParefrontError, StorageError
 from parefront.search.budget import Budget, describe, searched_seconds
 from parefront.search.records import Outcome, Status
 from parefront.search.study import Study
@@ -87,6 +88,10 @@ class LiveDisplay:
         if not self._console.is_terminal:
             self._console.print(_line(trial, outcome), highlight=False, soft_wrap=True)
             return
+        with suppress(StorageError):  # what cannot be read now is shown after the next trial
+            self._refresh()
+
+    def _refresh(self) -> None:
         entries = self._study.opened().ledger.entries()
         done = sum(entry.counts for entry in entries)
         left = ""

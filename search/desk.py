@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from filelock import FileLock
-
 from parefront.errors import TrialError
 from parefront.search.budget import Budget
+from parefront.search.heartbeat import Heartbeat
 from parefront.search.launch import Progress, Stop
 from parefront.search.ledger import Entry, Ledger
+from parefront.search.locks import Lock
 from parefront.search.pipeline import Checks, Interrupted, NoChecks
 from parefront.search.proposer import Proposal, Proposer
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
@@ -55,17 +55,19 @@ class Desk:
         progress: Told what happens.
         trial_seconds: What one trial may take, or `None` for no limit.
         no_gain: Says why nothing more is to be gained, or `None`; asked before each draw.
+        heartbeat: Tells which launches elsewhere live; without it all do.
     """
 
     ledger: Ledger
     proposer: Proposer
     checks: Callable[[int], Checks]
     budget: Budget
-    lock: FileLock
+    lock: Lock
     stop: Stop
     progress: Progress
     trial_seconds: float | None = None
     no_gain: Callable[[Sequence[Entry]], str | None] | None = None
+    heartbeat: Heartbeat | None = None
 
     was_stopped = "it was stopped"
     """Why a launch ended that was told to."""
@@ -76,11 +78,12 @@ class Desk:
         """A new trial, which is in the storage as running; or why there is none.
 
         Raises:
-            Interrupted: If a stop was requested while another launch held the lock.
+            Interrupted: If a stop was requested while this waited for another launch.
             StorageError: If the storage fails.
         """
-        with turn(self.lock, lambda: self.stop.requested, self.progress.phase):
-            chosen = self._choose()
+        chosen = self._turn()
+        if isinstance(chosen, str) and self._settled():
+            chosen = self._turn()
         if isinstance(chosen, str):
             return chosen
         trial_id, proposal = chosen
@@ -97,8 +100,13 @@ class Desk:
         Raises:
             StorageError: If the storage fails.
         """
-        self.ledger.finish(started.trial_id, outcome)
-        self.progress.ended(started.number, outcome)
+        if self.ledger.finish(started.trial_id, outcome):
+            self.progress.ended(started.number, outcome)
+        else:
+            self.progress.phase(
+                f"trial {started.number} was ended by another launch, which saw no sign of life of "
+                "this one; its candidate is tried again"
+            )
 
     def give_up(self, started: Started) -> None:
         """Records that a trial was left; its candidate is tried again.
@@ -124,9 +132,38 @@ class Desk:
 
         return tick
 
+    def _settled(self) -> bool:
+        """Waits where there is nothing to do but for what a launch elsewhere may have left behind.
+
+        Returns:
+            Whether it waited, so that there may be something to do now.
+        """
+        waited = False
+        while self.heartbeat is not None:
+            out = [each for each in self.ledger.entries() if each.status == Status.RUNNING]
+            doubtful = [each for each in out if self.heartbeat.doubtful(each.record.owner)]
+            # Trials of this launch come first: an engine gives them back between two questions.
+            if not doubtful or any(each.record.owner == Owner.me() for each in out):
+                break
+            if not waited:
+                owner, number = doubtful[0].record.owner, doubtful[0].trial.number
+                self.progress.phase(
+                    f"listening whether {owner.host}, which has trial {number}, lives"
+                )
+            if self.stop.requested:
+                raise Interrupted
+            waited = True
+            time.sleep(self.heartbeat.interval / 4)
+        return waited
+
+    def _turn(self) -> tuple[int, Proposal] | str:
+        with turn(self.lock, lambda: self.stop.requested, self.progress.phase):
+            return self._choose()
+
     def _choose(self) -> tuple[int, Proposal] | str:
         entries = self.ledger.entries()
-        if self.ledger.reclaim(entries):
+        alive = Owner.alive if self.heartbeat is None else self.heartbeat.alive
+        if self.ledger.reclaim(entries, alive):
             entries = self.ledger.entries()
         spent = self.budget.spent(entries, datetime.now())
         if spent is not None:

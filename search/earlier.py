@@ -11,7 +11,7 @@ import optuna
 
 from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
 from parefront.objectives.targets.catalog import runtime
-from parefront.search.ledger import Entry, Failure, failed
+from parefront.search.ledger import Entry
 from parefront.search.measures import Measure
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.records import Status
@@ -164,10 +164,9 @@ def _found(given: str, url: str, study: OpenedStudy) -> _Source:
 def _others(url: str, study: OpenedStudy) -> dict[str, dict[str, Any]]:
     """Records of the other studies in a storage by name, as they are there."""
     storage = open_storage(url, create=False)
-    try:
-        summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
-    except Failure as error:
-        raise failed(error) from error
+    summaries = study.patience(
+        lambda: optuna.get_all_study_summaries(storage, include_best_trial=False)
+    )
     records = {s.study_name: s.user_attrs.get(STUDY_KEY) for s in summaries}
     return {
         name: record

@@ -63,7 +63,7 @@ def build_finals(
         for trial in trials:
             key = f"{FINAL_KEY}{name}:{trial}"
             outcome = entries[trial].outcome
-            kept = opened.optuna_study.user_attrs.get(key)
+            kept = opened.facts.get(key)
             if outcome is None or (kept is not None and _final(Outcome.model_validate(kept))):
                 continue
             if stopped():
@@ -88,12 +88,12 @@ def finals_frame(opened: OpenedStudy) -> pd.DataFrame:
     """
     rows = []
     entries = {entry.trial.number: entry for entry in opened.entries()}
-    for key, attrs in opened.optuna_study.user_attrs.items():
+    for key, attrs in opened.facts.items():
         name, _, trial = key.removeprefix(FINAL_KEY).rpartition(":")
         if not key.startswith(FINAL_KEY) or not name:
             continue
         outcome = Outcome.model_validate(attrs)
-        base = BaselineRecord.model_validate(opened.optuna_study.user_attrs[FINAL_KEY + name])
+        base = BaselineRecord.model_validate(opened.facts[FINAL_KEY + name])
         row: dict[str, object] = {
             "runtime": name,
             "trial": int(trial),
@@ -126,7 +126,7 @@ def _on(
     task, store, form = builder.task, pipeline.store, runtime(name).format
     device = pipeline.scenes[None].device
     facts = device.fingerprint(name, target.threads)
-    attrs = opened.optuna_study.user_attrs.get(FINAL_KEY + name)
+    attrs = opened.facts.get(FINAL_KEY + name)
     if attrs is not None:
         record = BaselineRecord.model_validate(attrs)
         if record.fingerprint_id != fingerprint_id(facts):

@@ -300,7 +300,7 @@ def _sampler(
     name = settings.study.sampler
     if name != AUTO:
         return name
-    kept: Mapping[str, str] | None = opened.optuna_study.user_attrs.get(SAMPLER_KEY)
+    kept: Mapping[str, str] | None = opened.facts.get(SAMPLER_KEY)
     if kept is None:
         situation = Situation(
             candidates=count_candidates(space),
@@ -322,7 +322,7 @@ def _earlier(
     opened: OpenedStudy, settings: StudyFile, space: Space, url: str, progress: Progress
 ) -> Earlier:
     names = settings.study.warm_start
-    kept = opened.optuna_study.user_attrs.get(WARM_KEY)
+    kept = opened.facts.get(WARM_KEY)
     if kept is not None:
         before = Earlier.model_validate(kept["earlier"])
         if list(names) != kept["names"]:
@@ -349,7 +349,7 @@ def _sensitivity(
 ) -> Sensitivity | None:
     if not settings.study.sensitivity:
         return None
-    kept = opened.optuna_study.user_attrs.get(SENSITIVITY_KEY)
+    kept = opened.facts.get(SENSITIVITY_KEY)
     if kept is not None:
         return Sensitivity.model_validate(kept)
     found = probe(pipeline, tick=tick, phase=progress.phase)

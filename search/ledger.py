@@ -7,23 +7,25 @@ parameters it has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from parefront.errors import StorageError
 from parefront.search.known_trials import KnownTrials
+from parefront.search.patience import Patience
 from parefront.search.records import (
     RESULT_KEY,
     TRIAL_KEY,
     Origin,
     Outcome,
+    Owner,
     Rung,
     Status,
     TrialRecord,
@@ -31,9 +33,6 @@ from parefront.search.records import (
     record_of,
     state_of,
 )
-
-Failure = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
-"""What a storage raises when the database is gone, locked for too long, or full."""
 
 RUNG_KEY = "parefront:rung:{share}"
 """Attribute of what a trial was worth at a rung, written while it runs for others to see."""
@@ -43,6 +42,11 @@ _NO_RIVALS = (Status.FAILED, Status.STOPPED, Status.INTERRUPTED)
 
 _CUT_SHORT = (Status.STOPPED, Status.INTERRUPTED)
 """What is tried again."""
+
+_TWICE = Outcome(
+    status=Status.STOPPED, reason="the storage made it twice, because its answer was lost"
+)
+"""Optuna repeats a transaction whose answer was lost, and the first may have been done."""
 
 MAX_DEATHS = 5
 """A candidate that took its process down this often is not tried again."""
@@ -92,13 +96,21 @@ class Ledger:
         study: The Optuna study.
         storage: The storage that holds it.
         objectives: Names of the objectives, in the order of the study's values.
+        patience: How long to wait for a storage that does not answer.
     """
 
     def __init__(
-        self, study: optuna.Study, storage: BaseStorage, objectives: Sequence[str]
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        objectives: Sequence[str],
+        patience: Patience | None = None,
     ) -> None:
         self._trials = KnownTrials(study, storage)
         self._storage = storage
+        self._patience = patience or Patience()
+        self._made: dict[str, int] = {}
+        self._numbers: dict[int, int] = {}
         self._id = storage.get_study_id_from_name(study.study_name)
         self._objectives = tuple(objectives)
         self._over: list[Entry] = []
@@ -112,10 +124,7 @@ class Ledger:
         Raises:
             StorageError: If the storage fails.
         """
-        try:
-            trials = self._trials.read()
-        except Failure as error:
-            raise failed(error) from error
+        trials = self._patience(self._trials.read)
         self._seen = len(trials)
         # In a long study nearly all trials are over: they are looked at once.
         while self._settled < len(trials) and trials[self._settled].state.is_finished():
@@ -156,10 +165,25 @@ class Ledger:
             user_attrs={TRIAL_KEY: record.model_dump(mode="json")},
             system_attrs=dict(system_attrs),
         )
-        try:
+
+        def made() -> int:
             return self._storage.create_new_trial(self._id, template)
-        except Failure as error:
-            raise failed(error) from error
+
+        def found() -> int:
+            numbers = [
+                trial.number
+                for trial in self._storage.get_all_trials(
+                    self._id, deepcopy=False, states=(TrialState.RUNNING,)
+                )
+                if TRIAL_KEY in trial.user_attrs and record_of(trial).token == record.token
+            ]
+            if not numbers:
+                return made()
+            return self._trial_id(numbers[-1])
+
+        trial_id = self._patience(made, again=found)
+        self._made[record.token] = self._numbers[trial_id] = self._number(trial_id)
+        return trial_id
 
     def number(self, trial_id: int) -> int:
         """The number of a trial within the study.
@@ -167,22 +191,26 @@ class Ledger:
         Raises:
             StorageError: If the storage fails.
         """
+        known = self._numbers.get(trial_id)
+        return self._number(trial_id) if known is None else known
+
+    def _number(self, trial_id: int) -> int:
         try:
             # The cache in front of a database knows this way round without a query.
-            following = self._storage.get_trial_id_from_study_id_trial_number(self._id, self._seen)
+            following = self._patience(lambda: self._trial_id(self._seen))
         except KeyError:
             following = None
-        except Failure as error:
-            raise failed(error) from error
         if following == trial_id:
             return self._seen
-        try:
-            return self._storage.get_trial_number_from_id(trial_id)
-        except Failure as error:
-            raise failed(error) from error
+        return self._patience(lambda: self._storage.get_trial_number_from_id(trial_id))
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
 
     def report(self, trial_id: int, rung: Rung) -> None:
         """Records what a running trial was worth at a rung, for trials of other processes to see.
+
+        A trial that another launch ended, because it took this one for dead, is left as it is.
 
         Args:
             trial_id: The storage's id of the trial.
@@ -193,10 +221,9 @@ class Ledger:
         """
         key = RUNG_KEY.format(share=rung.share)
         self._trials.changed(trial_id)
-        try:
-            self._storage.set_trial_user_attr(trial_id, key, rung.model_dump(mode="json"))
-        except Failure as error:
-            raise failed(error) from error
+        value = rung.model_dump(mode="json")
+        with suppress(UpdateFinishedTrialError):
+            self._patience(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
 
     def rivals(self, share: float, except_number: int) -> list[Mapping[str, float]]:
         """What the trials that have reached a rung so far were worth there.
@@ -223,12 +250,16 @@ class Ledger:
             and entry.status not in _NO_RIVALS
         ]
 
-    def finish(self, trial_id: int, outcome: Outcome) -> None:
+    def finish(self, trial_id: int, outcome: Outcome) -> bool:
         """Records how a trial ended; the record comes first, so that it cannot be lost.
 
         Args:
             trial_id: The storage's id of the trial.
             outcome: How it ended.
+
+        Returns:
+            Whether it is recorded: not where the trial had been ended with another outcome, by a
+            launch that took this one for dead.
 
         Raises:
             StorageError: If the storage fails.
@@ -242,15 +273,23 @@ class Ledger:
             state=TrialState.FAIL, constraints=dict(outcome.violations)
         ).system_attrs
         self._trials.changed(trial_id)
-        try:
-            self._storage.set_trial_user_attr(trial_id, RESULT_KEY, outcome.model_dump(mode="json"))
+        attrs = outcome.model_dump(mode="json")
+
+        def tell() -> None:
+            self._storage.set_trial_user_attr(trial_id, RESULT_KEY, attrs)
             for key, value in constraints.items():
                 self._storage.set_trial_system_attr(trial_id, key, value)
             self._storage.set_trial_state_values(trial_id, state, values)
-        except Failure as error:
-            raise failed(error) from error
 
-    def reclaim(self, entries: Sequence[Entry]) -> list[int]:
+        try:
+            self._patience(tell)
+        except UpdateFinishedTrialError:  # by another launch, or by us when the answer was lost
+            return outcome_of(self._patience(lambda: self._storage.get_trial(trial_id))) == outcome
+        return True
+
+    def reclaim(
+        self, entries: Sequence[Entry], alive: Callable[[Owner], bool] = Owner.alive
+    ) -> list[int]:
         """Ends the trials whose processes died.
 
         A trial that was over but not told is told. Another is marked as interrupted, so that its
@@ -258,20 +297,28 @@ class Ledger:
 
         Args:
             entries: All trials.
+            alive: Whether a process still runs.
 
         Returns:
             Numbers of the trials that were ended.
+
+        Raises:
+            StorageError: If the storage fails.
         """
         running = [entry for entry in entries if entry.status == Status.RUNNING]
-        alive = {owner: owner.alive() for owner in {entry.record.owner for entry in running}}
+        lives = {owner: alive(owner) for owner in {entry.record.owner for entry in running}}
         ended = []
         for entry in running:
-            if alive[entry.record.owner]:
-                continue
             number = entry.trial.number
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
-            self.finish(trial_id, entry.outcome or _abandoned(entry.record))
-            ended.append(number)
+            if self._made.get(entry.record.token, number) != number:
+                outcome = _TWICE
+            elif not lives[entry.record.owner]:
+                outcome = entry.outcome or _abandoned(entry.record)
+            else:
+                continue
+            trial_id = self._patience(lambda: self._trial_id(number))  # noqa: B023 - called here
+            if self.finish(trial_id, outcome):
+                ended.append(number)
         return ended
 
 
@@ -280,7 +327,13 @@ def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     cut = {e.record.candidate_id for e in entries if e.status in _CUT_SHORT}
     if not cut:
         return []
-    last = {e.record.candidate_id: e for e in entries if e.record.candidate_id in cut}
+    # A trial that the storage made twice is one.
+    done = {e.record.token for e in entries if e.status not in _CUT_SHORT}
+    last = {
+        e.record.candidate_id: e
+        for e in entries
+        if e.record.candidate_id in cut and not (e.status in _CUT_SHORT and e.record.token in done)
+    }
     again = []
     for entry in last.values():
         if entry.status in _CUT_SHORT:
@@ -299,11 +352,3 @@ def _abandoned(record: TrialRecord) -> Outcome:
             "lack of memory",
         )
     return Outcome(status=Status.INTERRUPTED, reason="its process died while it ran")
-
-
-def failed(error: Exception) -> StorageError:
-    """Our own error for one of `Failure`."""
-    reason = str(error.__cause__ or error).splitlines()[0]
-    return StorageError(
-        f"the storage failed: {reason}; what was told is safe, launch again to go on"
-    )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
 from parefront.objectives.measurement import Direction, Measurement
 from parefront.search.guide import optuna_directions
-from parefront.search.ledger import Entry, Failure, Ledger, failed
+from parefront.search.ledger import Entry, Ledger
 from parefront.search.measures import Measure, measures
-from parefront.search.storage import open_storage
+from parefront.search.patience import Patience
+from parefront.search.storage import open_storage, shown
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import (
     AGAIN_KEY,
@@ -37,11 +39,13 @@ class OpenedStudy:
         record: What was written when it was created.
         ledger: Its trials.
         optuna_study: The study as Optuna knows it.
+        patience: How long to wait for a storage that does not answer.
     """
 
     record: StudyRecord
     ledger: Ledger
     optuna_study: optuna.Study
+    patience: Patience = field(default_factory=Patience)
 
     @classmethod
     def find(cls, name: str, url: str) -> OpenedStudy:
@@ -52,14 +56,21 @@ class OpenedStudy:
             StorageError: If the storage cannot be opened.
         """
         storage = open_storage(url, create=False)
-        try:
-            study = optuna.load_study(study_name=name, storage=storage)
-        except KeyError:
-            study = None
-        record = study_record(study) if study is not None else None
+
+        def load() -> optuna.Study | None:
+            try:
+                return optuna.load_study(study_name=name, storage=storage)
+            except KeyError:
+                return None
+
+        patience = Patience()
+        study = patience(load)
+        record = patience(lambda: study_record(study)) if study is not None else None
         if study is None or record is None:
             known = ", ".join(study_names(url)) or "none"
-            raise StudyNotFoundError(f"there is no study '{name}' in {url}; there are: {known}")
+            raise StudyNotFoundError(
+                f"there is no study '{name}' in {shown(url)}; there are: {known}"
+            )
         return cls(record, Ledger(study, storage, list(directions(record))), study)
 
     @classmethod
@@ -72,8 +83,18 @@ class OpenedStudy:
         task_base: str | None,
         left_out: dict[str, str],
         traits: TargetTraits,
+        patience: Patience | None = None,
     ) -> OpenedStudy:
         """Creates a study, or takes up the one that is there.
+
+        Args:
+            settings: The settings of the study.
+            url: Its storage.
+            task: The task.
+            task_base: Folder against which the task's path is resolved, if it has one.
+            left_out: Why a stage is not in the space, by name.
+            traits: What the stages know of the target.
+            patience: How long to wait for a storage that does not answer, once it is open.
 
         Raises:
             StudyFileError: If the study that is there was made with other settings or data.
@@ -93,8 +114,9 @@ class OpenedStudy:
             saturates=traits.saturates,
             created_with=version("parefront"),
         )
-        storage = open_storage(url)
-        try:
+        storage, patience = open_storage(url), patience or Patience()
+
+        def create() -> tuple[optuna.Study, StudyRecord]:
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
@@ -105,25 +127,36 @@ class OpenedStudy:
             if found is None:
                 if study.get_trials(deepcopy=False):
                     raise StorageError(
-                        f"the storage {url} has an Optuna study '{name}' that parefront did not "
-                        "make; choose another name"
+                        f"the storage {shown(url)} has an Optuna study '{name}' that parefront "
+                        "did not make; choose another name"
                     )
                 study.set_user_attr(STUDY_KEY, record.model_dump(mode="json"))
                 found = record
-        except Failure as error:
-            raise failed(error) from error
+            return study, found
+
+        study, found = patience(create)
         check_same(name, found.settings, settings)
         if found.data_digest != digest:
             raise StudyFileError(
                 f"the data of the task changed since study '{name}' began, so its trials no longer "
                 "compare; put the data back or give the study another name"
             )
-        return cls(found, Ledger(study, storage, list(directions(found))), study)
+        ledger = Ledger(study, storage, list(directions(found)), patience)
+        return cls(found, ledger, study, patience)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is written about the study as a whole, by key.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        return self.patience(lambda: self.optuna_study.user_attrs)
 
     @property
     def baseline(self) -> BaselineRecord | None:
         """The calibrated baseline, once there is one."""
-        attrs = self.optuna_study.user_attrs.get(BASELINE_KEY)
+        attrs = self.facts.get(BASELINE_KEY)
         return None if attrs is None else BaselineRecord.model_validate(attrs)
 
     @property
@@ -133,7 +166,7 @@ class OpenedStudy:
             int(key.removeprefix(AGAIN_KEY)): {
                 name: Measurement.model_validate(value) for name, value in found.items()
             }
-            for key, found in self.optuna_study.user_attrs.items()
+            for key, found in self.facts.items()
             if key.startswith(AGAIN_KEY)
         }
 
@@ -180,10 +213,7 @@ class OpenedStudy:
         Raises:
             StorageError: If the storage fails.
         """
-        try:
-            self.optuna_study.set_user_attr(key, value)
-        except Failure as error:
-            raise failed(error) from error
+        self.patience(lambda: self.optuna_study.set_user_attr(key, value))
 
 
 def measures_of(record: StudyRecord) -> tuple[Measure, ...]:
@@ -208,8 +238,7 @@ def study_names(url: str) -> list[str]:
         StorageError: If the storage cannot be opened.
     """
     storage = open_storage(url, create=False)
-    try:
-        summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
-    except Failure as error:
-        raise failed(error) from error
+    summaries = Patience()(
+        lambda: optuna.get_all_study_summaries(storage, include_best_trial=False)
+    )
     return [summary.study_name for summary in summaries if STUDY_KEY in summary.user_attrs]

@@ -10,16 +10,19 @@ from __future__ import annotations
 import enum
 import os
 import socket
+import uuid
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from parefront.objectives.measurement import Measurement
 
-FORMAT = 4
+FORMAT = 5
 """Version of everything parefront writes into a storage."""
 
 TRIAL_KEY = "parefront"
@@ -67,12 +70,14 @@ class Owner(_Record):
     """The process that runs a trial.
 
     Attributes:
-        host: Name of its machine.
+        host: Name of its machine, for people: containers share names.
+        place: Where its process id counts: one boot of a machine, and a namespace within it.
         pid: Its process id there.
         started: When it started, so that a reused id is not mistaken for it.
     """
 
     host: str
+    place: str
     pid: int
     started: float
 
@@ -80,11 +85,21 @@ class Owner(_Record):
     def me(cls) -> Owner:
         """This process."""
         process = psutil.Process()
-        return cls(host=socket.gethostname(), pid=os.getpid(), started=process.create_time())
+        return cls(
+            host=socket.gethostname(),
+            place=_place(),
+            pid=os.getpid(),
+            started=process.create_time(),
+        )
+
+    @property
+    def here(self) -> bool:
+        """Whether this process can tell if it runs."""
+        return self.place == _place()
 
     def alive(self) -> bool:
-        """Whether the process still runs; one on another machine is taken to."""
-        if self.host != socket.gethostname():
+        """Whether the process still runs; one that is not here is taken to."""
+        if not self.here:
             return True
         try:
             process = psutil.Process(self.pid)
@@ -92,6 +107,16 @@ class Owner(_Record):
         except psutil.NoSuchProcess:
             return False
         return abs(started - self.started) < 1.0 and status != psutil.STATUS_ZOMBIE
+
+
+@cache
+def _place() -> str:
+    """Tells apart machines and containers that have the same name, and boots of one machine."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 class Rung(_Record):
@@ -120,6 +145,7 @@ class TrialRecord(_Record):
         origin: Where the candidate came from.
         owner: The process that runs the trial.
         deaths: How many processes have died while they tried this candidate before.
+        token: Random; tells whether a trial was made when the answer of the storage was lost.
     """
 
     candidate_id: str
@@ -127,6 +153,7 @@ class TrialRecord(_Record):
     origin: Origin
     owner: Owner
     deaths: int = 0
+    token: str = Field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Outcome(_Record):

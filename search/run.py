@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from parefront.errors import StorageError, StudyNotFoundError, UsageError
 from parefront.objectives.targets.axes import refuse_dynamic
@@ -17,9 +16,12 @@ from parefront.search.engines.catalog import ENGINES
 from parefront.search.engines.engine import Engine
 from parefront.search.finals import build_finals
 from parefront.search.guidance import guidance
+from parefront.search.heartbeat import Heartbeat
 from parefront.search.launch import Progress, Stop
 from parefront.search.loading import load_function
+from parefront.search.locks import lock_of
 from parefront.search.opened import OpenedStudy
+from parefront.search.patience import SECONDS, Patience
 from parefront.search.pipeline import Interrupted, Pipeline
 from parefront.search.plan import Plan
 from parefront.search.preparation import prepared_pipeline
@@ -63,6 +65,11 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
     Raises:
         ParefrontError: As `Study.optimize` does.
     """
+    with ExitStack() as stack:
+        return _run(plan, engine, progress, stop, stack)
+
+
+def _run(plan: Plan, engine: Engine, progress: Progress, stop: Stop, stack: ExitStack) -> str:
     study = StoredStudy.of(plan.settings, plan.task, plan.base, plan.url)
     progress.phase("checking the task")
     task = prepare(study.task(), seed=plan.settings.study.seed)
@@ -77,8 +84,8 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
         if stop.requested:
             raise Interrupted
 
-    home = home_of(plan.url)
-    lock = _lock(home, study.name)
+    patience = Patience(seconds=SECONDS, phase=progress.phase, stopped=lambda: stop.requested_now)
+    lock = lock_of(plan.url, study.name, patience=patience)
     try:
         with turn(lock, lambda: stop.requested, progress.phase):
             opened = OpenedStudy.begin(
@@ -88,8 +95,10 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
                 task_base=str(plan.base) if plan.task is None else None,
                 left_out=left_out,
                 traits=known,
+                patience=patience,
             )
-            if WARM_KEY not in opened.optuna_study.user_attrs:
+            heartbeat = stack.enter_context(Heartbeat(opened.optuna_study))
+            if WARM_KEY not in opened.facts:
                 check_earlier(plan.settings.study.warm_start, plan.url, opened)
             pipeline = prepared_pipeline(
                 opened,
@@ -122,16 +131,21 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
             progress=progress,
             trial_seconds=plan.settings.study.trial_time,
             no_gain=lead.no_gain,
+            heartbeat=heartbeat,
         ),
         pipeline,
     )
+    after = lock_of(plan.url, study.name, "after", patience)
     try:
-        with _lock(home, study.name, "after").acquire(timeout=0):
-            _finish(study, opened, pipeline, progress, stop)
-    except Timeout:
-        progress.phase("another launch measures and builds what is left")
+        if after.take():
+            read = StoredStudy.of(plan.settings, plan.task, plan.base, plan.url, opened)
+            _finish(read, opened, pipeline, progress, stop)
+        else:
+            progress.phase("another launch measures and builds what is left")
     except Interrupted:
         return Desk.was_stopped
+    finally:
+        after.release()
     return ended
 
 
@@ -229,11 +243,3 @@ def _finish(
         tick=tick,
         phase=progress.phase,
     )
-
-
-def _lock(home: Path, name: str, what: str = "") -> FileLock:
-    try:
-        (home / "locks").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write to {home}: {error}") from error
-    return FileLock(home / "locks" / (f"{name}.lock" + (f".{what}" if what else "")))

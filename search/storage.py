@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import time
+import warnings
+import weakref
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy.exc
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from parefront.errors import StorageError, StorageVersionError
 
 HOME = Path(".parefront")
 """Folder of the default storage, of artifacts and of baselines."""
+GRPC_PORT = 13000
+"""Where a storage is served if nothing else is said; Optuna's own choice."""
+_EXTRAS = {"grpc": "grpc", "psycopg": "postgresql"}
+"""What of parefront installs a package that a storage needs."""
+_TRIES = 8
+"""Two launches that make the tables of a new database at once disturb each other this often."""
+_PSYCOPG = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Seconds, and milliseconds, after which a server that went silent is known to be gone: without
+them a query to a machine that lost its power waits for a quarter of an hour
+(https://www.postgresql.org/docs/current/libpq-connect.html)."""
 
 
 def default_url() -> str:
@@ -30,7 +52,43 @@ def home_of(url: str) -> Path:
     return path.parent if path is not None else HOME
 
 
-def open_storage(url: str, *, create: bool = True) -> BaseStorage:
+def kind_of(url: str) -> str:
+    """What a storage is: `"sqlite"`, `"postgresql"`, `"grpc"`, or another of SQLAlchemy's.
+
+    Raises:
+        StorageError: If it is no URL.
+    """
+    return _parsed(url).get_backend_name()
+
+
+def shown(url: str) -> str:
+    """A URL as it may be shown: without its password."""
+    return _parsed(url).render_as_string(hide_password=True)
+
+
+def address_of(url: str) -> str:
+    """Host and port of a storage that is served over gRPC."""
+    parsed = _parsed(url)
+    host = parsed.host or "localhost"
+    return f"{f'[{host}]' if ':' in host else host}:{parsed.port or GRPC_PORT}"
+
+
+def connecting(url: str) -> tuple[URL, dict[str, Any]]:
+    """The URL of a database with the driver that is used, and options of its connections.
+
+    Raises:
+        StorageError: If the driver is not installed.
+    """
+    parsed = _parsed(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername != "postgresql+psycopg":
+        return parsed, {}
+    _need("psycopg", url)
+    return parsed, {key: value for key, value in _PSYCOPG.items() if key not in parsed.query}
+
+
+def open_storage(url: str, *, create: bool = True, pool: int | None = None) -> BaseStorage:
     """Opens a storage.
 
     SQLite files are used in WAL mode: readers and one writer do not block each other, and a
@@ -38,31 +96,37 @@ def open_storage(url: str, *, create: bool = True) -> BaseStorage:
     whole machine can lose the last moments (https://www.sqlite.org/wal.html).
 
     Args:
-        url: Any URL that Optuna's `RDBStorage` takes.
+        url: `grpc://host:port` for one that `parefront serve-storage` serves, or any URL that
+            Optuna's `RDBStorage` takes.
         create: Whether a missing SQLite file is made.
+        pool: How many threads use it at once, where they are many.
 
     Raises:
         StorageError: If it cannot be opened.
-        StorageVersionError: If an incompatible version of Optuna made it.
+        StorageVersionError: If an incompatible version of Optuna made it, or serves it.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = _sqlite_path(url)
+    options: dict[str, Any] = {} if pool is None else {"pool_size": pool}
     try:
+        if kind_of(url) == "grpc":
+            return _served(url)
         if path is None:
-            return get_storage(RDBStorage(url))
+            parsed, arguments = connecting(url)
+            # A connection that broke while it lay idle is replaced without a word.
+            options |= {"connect_args": arguments, "pool_pre_ping": True}
+            return _database(parsed.render_as_string(hide_password=False), options)
         if not create and not path.exists():
             raise StorageError(
                 f"there is no storage {path}; launch a study first, or name it with --storage"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        rdb = RDBStorage(url, engine_kwargs={"creator": lambda: _connect(path)})
-        # With a cache in front, as `optuna.load_study` has it, finished trials are read once.
-        return get_storage(rdb)
+        return _database(url, {**options, "creator": lambda: _connect(path)})
     except RuntimeError as error:
         if isinstance(error, NotImplementedError) or "version" not in str(error):
-            raise StorageError(f"cannot open storage {url}: {error}") from error
+            raise StorageError(f"cannot open storage {shown(url)}: {error}") from error
         raise StorageVersionError(
-            f"the storage {url} was made by another version of Optuna: {error}"
+            f"the storage {shown(url)} was made by another version of Optuna: {error}"
         ) from error
     except (
         OSError,
@@ -71,18 +135,62 @@ def open_storage(url: str, *, create: bool = True) -> BaseStorage:
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.OptunaError,
     ) as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(f"cannot open storage {url}: {reason}") from error
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise StorageError(f"cannot open storage {shown(url)}: {reason}") from error
 
 
-def _sqlite_path(url: str) -> Path | None:
+def _database(url: str, options: dict[str, Any]) -> BaseStorage:
+    left = _TRIES
+    while True:
+        try:
+            # With a cache in front, as `optuna.load_study` has it, finished trials are read once.
+            rdb = RDBStorage(url, engine_kwargs=dict(options))
+            # A server is told that its connections are done with.
+            weakref.finalize(rdb, rdb.engine.dispose)
+            return get_storage(rdb)
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            left, text = left - 1, str(error.__cause__ or error)
+            if not left or not ("already exists" in text or "duplicate key" in text):
+                raise
+            time.sleep(random.uniform(0.05, 0.3))
+
+
+def _served(url: str) -> BaseStorage:
+    _need("grpc", url)
+    from parefront.search.leases import check_server
+
+    check_server(url)
+    parsed = _parsed(url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.GrpcStorageProxy(
+            host=parsed.host or "localhost", port=parsed.port or GRPC_PORT
+        )
+
+
+def _need(package: str, url: str) -> None:
+    if find_spec(package) is None:
+        raise StorageError(
+            f"the storage {shown(url)} needs the package {package}; try: "
+            f"pip install 'parefront[{_EXTRAS[package]}]'"
+        )
+
+
+def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise StorageError(
             f"expected a storage URL such as sqlite:///studies.db, got '{url}'"
         ) from error
-    if not parsed.drivername.startswith("sqlite"):
+    if parsed.drivername == "postgres":  # as many services spell it
+        parsed = parsed.set(drivername="postgresql")
+    return parsed
+
+
+def _sqlite_path(url: str) -> Path | None:
+    parsed = _parsed(url)
+    if parsed.get_backend_name() != "sqlite":
         return None
     if not parsed.database or parsed.database == ":memory:":
         raise StorageError(f"a study needs a storage that outlives the process, got '{url}'")

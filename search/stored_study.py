@@ -43,7 +43,12 @@ class StoredStudy:
 
     @classmethod
     def of(
-        cls, settings: StudyFile, task: Task | None, base: Path | None, storage: str | None
+        cls,
+        settings: StudyFile,
+        task: Task | None,
+        base: Path | None,
+        storage: str | None,
+        opened: OpenedStudy | None = None,
     ) -> Self:
         """The study of some settings.
 
@@ -52,9 +57,11 @@ class StoredStudy:
             task: The task if it is a Python object.
             base: Folder against which the task's file is resolved.
             storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+            opened: The study in its storage, if it is open already.
         """
         study = cls.__new__(cls)
         study._set(settings, task, base, storage)
+        study._opened = opened
         return study
 
     def _set(

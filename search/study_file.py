@@ -28,6 +28,8 @@ from parefront.search.goal import Goal
 from parefront.search.measures import measures
 from parefront.search.samplers.catalog import SAMPLERS
 
+STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What the name of a study looks like."""
 SCREENING = "screening"
 AUTO = "auto"
 ENGINE = "inline"
@@ -73,7 +75,7 @@ class StudySection(_Section):
     """What is searched, and for how long."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=STUDY_NAME,
         max_length=100,
         description="Name of the study in its storage: letters, digits, '.', '_' and '-'.",
     )

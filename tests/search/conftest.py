@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from parefront.search.serve_storage import served
 from parefront.spaces.distillation import recovery
 
 
@@ -21,3 +25,24 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(recovery.RecoveryTraining, "apply", noted)
     return made
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "grpc"])
+def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty storage of each kind."""
+    file = f"sqlite:///{tmp_path}/studies.db"
+    if request.param == "sqlite":
+        yield file
+    elif request.param == "postgresql":
+        yield request.getfixturevalue("postgres")
+    else:
+        with served(file, "127.0.0.1", free_port()) as url:
+            yield url

@@ -88,7 +88,7 @@ def candidate(ratio: float, kind: str = "a") -> Candidate:
 
 
 def record(of: Candidate) -> TrialRecord:
-    owner = Owner(host="elsewhere", pid=1, started=0.0)
+    owner = Owner(host="elsewhere", place="elsewhere", pid=1, started=0.0)
     return TrialRecord(
         candidate_id=of.id, candidate=of.as_dict(), origin=Origin.SAMPLED, owner=owner
     )

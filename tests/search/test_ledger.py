@@ -6,91 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
 import psutil
 import pytest
 import sqlalchemy
 
 from parefront.errors import StorageError, StorageVersionError
-from parefront.objectives.measurement import Direction
-from parefront.objectives.objective import Bound
-from parefront.search.guide import Guide
-from parefront.search.ledger import MAX_DEATHS, Ledger, unfinished
-from parefront.search.optuna_guide import OptunaGuide
-from parefront.search.proposer import Proposal, Proposer
-from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
+from parefront.search.ledger import MAX_DEATHS, unfinished
+from parefront.search.records import Origin, Outcome, Owner, Status
 from parefront.search.storage import home_of, open_storage
-from parefront.search.surrogate import Axis, Surrogate
-from parefront.spaces.space import Candidate, Space
+from parefront.spaces.space import Candidate
 from tests.search.fakes import RepairChoices, WidthChoices, outcome, space
-
-NAMES = ("accuracy", "latency", "size")
-DIRECTIONS = (Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE)
-GONE = Owner(host=Owner.me().host, pid=2**22 + 1, started=0.0)
+from tests.search.trials import GONE, NAMES, create, ledger, propose, proposer, search
 
 
-def ledger(tmp_path: Path) -> Ledger:
-    storage = open_storage(f"sqlite:///{tmp_path}/studies.db")
-    study = optuna.create_study(
-        study_name="s",
-        storage=storage,
-        directions=["maximize", "minimize", "minimize"],
-        load_if_exists=True,
-    )
-    return Ledger(study, storage, NAMES)
-
-
-def proposer(seed: int = 0, sampler: str = "screening", of: Space | None = None) -> Proposer:
-    where = of or space()
-    axes = [
-        Axis(
-            name=name,
-            direction=direction,
-            log=name != "accuracy",
-            target=None,
-            everywhere=name != "latency",
-            bound=Bound(),
-        )
-        for name, direction in zip(NAMES, DIRECTIONS, strict=True)
-    ]
-    guide: Guide = (
-        Surrogate(where, axes, seed)
-        if sampler == "screening"
-        else OptunaGuide(where, sampler, DIRECTIONS, seed)
-    )
-    fallback = OptunaGuide(where, "random", DIRECTIONS, seed)
-    return Proposer(where, guide, fallback, DIRECTIONS, anchors=where.anchors())
-
-
-def create(into: Ledger, proposal: Proposal, owner: Owner | None = None) -> int:
-    record = TrialRecord(
-        candidate_id=proposal.candidate.id,
-        candidate=proposal.candidate.as_dict(),
-        origin=proposal.origin,
-        owner=owner or Owner.me(),
-        deaths=proposal.deaths,
-    )
-    drawn = proposal.drawn
-    return into.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)
-
-
-def propose(by: Proposer, into: Ledger) -> Proposal:
-    proposal = by.propose(into.entries())
-    assert proposal is not None
-    return proposal
-
-
-def search(into: Ledger, by: Proposer, count: int) -> list[str]:
-    ids = []
-    for _ in range(count):
-        proposal = propose(by, into)
-        into.finish(create(into, proposal), outcome(proposal.candidate))
-        ids.append(proposal.candidate.id)
-    return ids
-
-
-def test_a_trial_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    into = ledger(tmp_path)
+def test_a_trial_reads_back_as_it_was_written(any_storage: str) -> None:
+    into = ledger(any_storage)
     proposal = propose(proposer(), into)
     trial_id = create(into, proposal)
     assert into.entries()[0].status == Status.RUNNING
@@ -98,7 +28,7 @@ def test_a_trial_reads_back_as_it_was_written(tmp_path: Path) -> None:
         update={"violations": {"latency": 0.5, "size": -1.0}}
     )
     into.finish(trial_id, told)
-    (entry,) = ledger(tmp_path).entries()
+    (entry,) = ledger(any_storage).entries()
     assert entry.outcome == told
     assert entry.record.origin == Origin.BASELINE
     assert entry.counts
@@ -132,8 +62,8 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, sam
     assert parts == whole
 
 
-def test_a_trial_whose_process_died_is_tried_again(tmp_path: Path) -> None:
-    into, by = ledger(tmp_path), proposer()
+def test_a_trial_whose_process_died_is_tried_again(any_storage: str) -> None:
+    into, by = ledger(any_storage), proposer()
     search(into, by, 5)
     proposal = propose(by, into)
     create(into, proposal, GONE)
@@ -145,8 +75,8 @@ def test_a_trial_whose_process_died_is_tried_again(tmp_path: Path) -> None:
     assert again.origin == proposal.origin
 
 
-def test_a_candidate_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
-    into, by = ledger(tmp_path), proposer()
+def test_a_candidate_that_kills_its_process_is_given_up(any_storage: str) -> None:
+    into, by = ledger(any_storage), proposer()
     for _ in range(MAX_DEATHS):
         create(into, propose(by, into), GONE)
         into.reclaim(into.entries())
@@ -158,8 +88,8 @@ def test_a_candidate_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
     assert propose(by, into).candidate != Candidate()
 
 
-def test_a_stop_is_no_death(tmp_path: Path) -> None:
-    into, by = ledger(tmp_path), proposer()
+def test_a_stop_is_no_death(any_storage: str) -> None:
+    into, by = ledger(any_storage), proposer()
     for _ in range(MAX_DEATHS + 2):
         proposal = propose(by, into)
         assert proposal.deaths == 0
@@ -167,11 +97,11 @@ def test_a_stop_is_no_death(tmp_path: Path) -> None:
     assert [record.deaths for record in unfinished(into.entries())] == [0]
 
 
-def test_a_result_that_was_written_but_not_told_is_told(tmp_path: Path) -> None:
-    into = ledger(tmp_path)
+def test_a_result_that_was_written_but_not_told_is_told(any_storage: str) -> None:
+    into = ledger(any_storage)
     proposal = propose(proposer(), into)
     create(into, proposal, GONE)
-    storage = open_storage(f"sqlite:///{tmp_path}/studies.db")
+    storage = open_storage(any_storage)
     trial_id = storage.get_trial_id_from_study_id_trial_number(
         storage.get_study_id_from_name("s"), 0
     )
@@ -183,8 +113,8 @@ def test_a_result_that_was_written_but_not_told_is_told(tmp_path: Path) -> None:
     assert entry.outcome == told
 
 
-def test_a_living_process_keeps_its_trial(tmp_path: Path) -> None:
-    into = ledger(tmp_path)
+def test_a_living_process_keeps_its_trial(any_storage: str) -> None:
+    into = ledger(any_storage)
     create(into, propose(proposer(), into))
     assert into.reclaim(into.entries()) == []
 
@@ -195,13 +125,13 @@ def test_the_owner_knows_a_dead_a_zombie_and_a_reused_process() -> None:
     assert not me.model_copy(update={"started": me.started - 100}).alive()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         started = psutil.Process(child.pid).create_time()
-        theirs = Owner(host=me.host, pid=child.pid, started=started)
+        theirs = me.model_copy(update={"pid": child.pid, "started": started})
         assert theirs.alive()
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped
         assert not theirs.alive()
     assert not theirs.alive()
-    assert theirs.model_copy(update={"host": "elsewhere"}).alive()
+    assert theirs.model_copy(update={"place": "elsewhere"}).alive()
 
 
 def test_a_space_that_is_searched_through_ends(tmp_path: Path) -> None:

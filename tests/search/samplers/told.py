@@ -17,7 +17,7 @@ from parefront.spaces.space import Candidate, Space
 from tests.search import fakes
 
 DIRECTIONS = [Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE]
-OWNER = Owner(host="elsewhere", pid=1, started=0.0)
+OWNER = Owner(host="elsewhere", place="elsewhere", pid=1, started=0.0)
 
 
 def random_candidates(space: Space, count: int, seed: int = 0) -> list[Candidate]:
