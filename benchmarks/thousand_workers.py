@@ -2,8 +2,8 @@
 
 The storage, the desk, the proposer, the surrogate and the rungs are those of a launch. The workers
 are simulated: each is an end in a queue, after a log-normal time with a median of minutes, for
-which nobody waits. So the driver does in a row all that it would do over hours, and what is timed is
-its own work alone.
+which nobody waits. So the driver does in a row all that it would do over hours, and what is timed
+is its own work alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from parefront.search.checks import TrialChecks
 from parefront.search.desk import Desk, Started
 from parefront.search.guide import Drawn, optuna_directions
 from parefront.search.launch import Silent, Stop
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import RUNG_KEY, Entry, Ledger
 from parefront.search.locks import lock_of
 from parefront.search.optuna_guide import OptunaGuide
 from parefront.search.pipeline import Checks
@@ -44,6 +44,7 @@ from parefront.search.records import (
     TRIAL_KEY,
     Outcome,
     Owner,
+    Rung,
     Status,
     TrialRecord,
 )
@@ -204,18 +205,26 @@ def driver(url: str) -> Driver:
 
 
 def fill(made: Driver, count: int, seed: int) -> None:
-    """Adds trials that are over, each in one transaction, with a rung on their way."""
+    """Adds trials that are over, each in one transaction, with the rungs on their way."""
     study = made.storage.get_study_id_from_name(NAME)
     draws, owner, now = random.Random(seed), Owner.me(), datetime.now()
     for candidate in candidates(made.space, count, seed + 1):
         drawn, ended = Drawn.of(candidate, made.space), outcome(draws)
+        values = {name: ended.measurements[name].value for name in OBJECTIVES}
+        rungs = {
+            RUNG_KEY.format(share=share): Rung(
+                share=share, values=values, rivals=0, promoted=True
+            ).model_dump(mode="json")
+            for share in RungRule().shares
+        }
         violations = {f"constraints:{name}": value for name, value in ended.violations.items()}
         template = create_trial(
             state=TrialState.COMPLETE,
-            values=[ended.measurements[name].value for name in OBJECTIVES],
+            values=list(values.values()),
             params=dict(drawn.parameters),
             distributions=dict(drawn.distributions),
-            user_attrs={
+            user_attrs=rungs
+            | {
                 TRIAL_KEY: record(candidate, owner).model_dump(mode="json"),
                 RESULT_KEY: ended.model_dump(mode="json"),
             },

@@ -76,9 +76,9 @@ class Surrogates:
         if not candidates:
             return self.objectives, believed
         rows = self._features.rows(candidates, cheap)
-        # To believe a prediction moves no other one, it only makes those nearby surer. So where many
-        # run, it is enough to believe some that all others are near to: time grows with the cube
-        # of their number.
+        # To believe a prediction moves no other one, it only makes those nearby surer. So where
+        # many run, it is enough to believe some that all others are near to: time grows with the
+        # cube of their number.
         some = spread(rows, _BELIEVED)
         models = {}
         for objective, model in self.objectives.items():
