@@ -77,10 +77,11 @@ def entries(space: Space, count: int) -> Iterator[Entry]:
         yield Entry(trial, record(candidate, owner), made)
 
 
-def candidates(space: Space, count: int) -> Iterator[Candidate]:
+def candidates(space: Space, count: int, seed: int = 1) -> Iterator[Candidate]:
     """Random candidates."""
     found: list[Candidate] = []
-    drawer, draws = DrawnSpace(lambda trial: found.append(space.suggest(trial))), random.Random(1)
+    drawer = DrawnSpace(lambda trial: found.append(space.suggest(trial)))
+    draws = random.Random(seed)
     for _ in range(count):
         drawer.draw(draws, {})
         yield found.pop()

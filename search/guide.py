@@ -51,7 +51,7 @@ class Guide(Protocol):
         """Takes in a trial that is over and counts; each is told once, whatever became of it."""
         ...
 
-    def draw(self, index: int, attempt: int, running: Sequence[Candidate]) -> Drawn:
+    def draw(self, index: int, attempt: int, running: Sequence[Drawn]) -> Drawn:
         """Draws a candidate, which may be known already.
 
         Args:

@@ -18,6 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from parefront.search.known_trials import KnownTrials
 from parefront.search.patience import Patience
 from parefront.search.records import (
     RESULT_KEY,
@@ -105,7 +106,7 @@ class Ledger:
         objectives: Sequence[str],
         patience: Patience | None = None,
     ) -> None:
-        self._study = study
+        self._trials = KnownTrials(study, storage)
         self._storage = storage
         self._patience = patience or Patience()
         self._made: dict[str, int] = {}
@@ -114,7 +115,7 @@ class Ledger:
         self._objectives = tuple(objectives)
         self._over: list[Entry] = []
         self._settled = 0
-        self._finished: dict[int, Entry] = {}
+        self._entries: dict[int, Entry] = {}
         self._seen = 0
 
     def entries(self) -> list[Entry]:
@@ -123,12 +124,12 @@ class Ledger:
         Raises:
             StorageError: If the storage fails.
         """
-        trials = self._patience(lambda: self._study.get_trials(deepcopy=False))
+        trials = self._patience(self._trials.read)
         self._seen = len(trials)
         # In a long study nearly all trials are over: they are looked at once.
         while self._settled < len(trials) and trials[self._settled].state.is_finished():
             self._over += self._entry(trials[self._settled])
-            self._finished.pop(trials[self._settled].number, None)
+            self._entries.pop(trials[self._settled].number, None)
             self._settled += 1
         return [*self._over, *(e for t in trials[self._settled :] for e in self._entry(t))]
 
@@ -136,11 +137,10 @@ class Ledger:
         """The trial with its records; nothing if parefront did not make it."""
         if TRIAL_KEY not in trial.user_attrs:
             return []
-        entry = self._finished.get(trial.number)
-        if entry is None:
+        entry = self._entries.get(trial.number)
+        if entry is None or entry.trial is not trial:
             entry = Entry(trial, record_of(trial), outcome_of(trial))
-            if trial.state.is_finished():
-                self._finished[trial.number] = entry
+            self._entries[trial.number] = entry
         return [entry]
 
     def create(
@@ -220,6 +220,7 @@ class Ledger:
             StorageError: If the storage fails.
         """
         key = RUNG_KEY.format(share=rung.share)
+        self._trials.changed(trial_id)
         value = rung.model_dump(mode="json")
         with suppress(UpdateFinishedTrialError):
             self._patience(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
@@ -271,6 +272,7 @@ class Ledger:
         constraints = create_trial(
             state=TrialState.FAIL, constraints=dict(outcome.violations)
         ).system_attrs
+        self._trials.changed(trial_id)
         attrs = outcome.model_dump(mode="json")
 
         def tell() -> None:
@@ -303,14 +305,14 @@ class Ledger:
         Raises:
             StorageError: If the storage fails.
         """
+        running = [entry for entry in entries if entry.status == Status.RUNNING]
+        lives = {owner: alive(owner) for owner in {entry.record.owner for entry in running}}
         ended = []
-        for entry in entries:
-            if entry.status != Status.RUNNING:
-                continue
+        for entry in running:
             number = entry.trial.number
             if self._made.get(entry.record.token, number) != number:
                 outcome = _TWICE
-            elif not alive(entry.record.owner):
+            elif not lives[entry.record.owner]:
                 outcome = entry.outcome or _abandoned(entry.record)
             else:
                 continue

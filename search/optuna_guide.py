@@ -19,7 +19,7 @@ from parefront.search.samplers.screening.values import at_position
 from parefront.search.samplers.shown import ShownTrials
 from parefront.search.samplers.space_size import all_parameters
 from parefront.search.seeds import derive_seed
-from parefront.spaces.space import Candidate, Space
+from parefront.spaces.space import Space
 
 _FAR = 1 << 16
 """How far apart in a sequence the attempts at one draw lie: farther than a study is long."""
@@ -65,7 +65,7 @@ class OptunaGuide:
             self._told.add(entry.trial)
         self._up_to_date = False
 
-    def draw(self, index: int, attempt: int, running: Sequence[Candidate]) -> Drawn:
+    def draw(self, index: int, attempt: int, running: Sequence[Drawn]) -> Drawn:
         """Draws a candidate, which may be known already.
 
         Args:
@@ -115,8 +115,7 @@ class OptunaGuide:
             intermediate_values={},
         )
 
-    def _under_way(self, position: int, candidate: Candidate) -> FrozenTrial:
-        drawn = Drawn.of(candidate, self._space)
+    def _under_way(self, position: int, drawn: Drawn) -> FrozenTrial:
         return FrozenTrial(
             number=-1 - position,
             trial_id=-1 - position,

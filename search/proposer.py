@@ -113,6 +113,7 @@ class Proposer:
         self._told: set[int] = set()
         self._front = Archive([direction == Direction.MAXIMIZE for direction in directions])
         self._expanded: set[str] = set()
+        self._under_way: dict[int, Drawn] = {}
 
     def propose(self, entries: Sequence[Entry]) -> Proposal | None:
         """The next candidate, one that no other trial holds.
@@ -135,14 +136,24 @@ class Proposer:
         if beforehand is not None:
             candidate, origin = beforehand
             return Proposal(Drawn.of(candidate, self._space), origin)
-        return self._sampled([self._space.candidate(each.record.candidate) for each in running])
+        return self._sampled(self._drawn(running))
+
+    def _drawn(self, running: Sequence[Entry]) -> list[Drawn]:
+        """The candidates of trials under way, in the order of their numbers, made once each."""
+        before, self._under_way = self._under_way, {}
+        for entry in running:
+            number = entry.trial.number
+            self._under_way[number] = before.get(number) or Drawn.of(
+                self._space.candidate(entry.record.candidate), self._space
+            )
+        return list(self._under_way.values())
 
     def _next(self) -> tuple[Candidate, Origin] | None:
         """The first of what is to be tried before any drawing."""
         waiting = (each for name, each in self._beforehand.items() if name not in self._known)
         return next(waiting, None)
 
-    def _sampled(self, running: Sequence[Candidate]) -> Proposal | None:
+    def _sampled(self, running: Sequence[Drawn]) -> Proposal | None:
         index = len(self._told)
         for attempt in range(_SAME_BEFORE_RANDOM + _SAME_BEFORE_END):
             guide = self._guide if attempt < _SAME_BEFORE_RANDOM else self._fallback

@@ -111,6 +111,7 @@ class Surrogate:
         self._index = {axis.name: index for index, axis in enumerate(axes)}
         self._view = _View(optuna_directions([axis.direction for axis in axes]))
         self._study = cast(optuna.Study, self._view)
+        self._under_way: dict[int, tuple[Drawn, FrozenTrial]] = {}
         self._measured: list[tuple[list[float], list[float], list[float]]] = []
         self._rows: Rows | None = None
 
@@ -173,15 +174,9 @@ class Surrogate:
                 ([m.value for m in found], [m.low for m in found], [m.high for m in found])
             )
 
-    def draw(self, index: int, attempt: int, running: Sequence[Candidate]) -> Drawn:  # noqa: ARG002
+    def draw(self, index: int, attempt: int, running: Sequence[Drawn]) -> Drawn:  # noqa: ARG002
         """The candidate that is expected to add most to the front for its time."""
-        self._view.running = [
-            create_trial(
-                state=TrialState.RUNNING, params=dict(each.parameters),
-                distributions=dict(each.distributions),
-            )
-            for each in (Drawn.of(candidate, self._space) for candidate in running)
-        ]  # fmt: skip
+        self._view.running = self._trials(running)
         for number, trial in enumerate(self._view.running, start=len(self._view.told)):
             trial.number = number
         asking = create_trial(state=TrialState.RUNNING)
@@ -220,6 +215,20 @@ class Surrogate:
             if not dominates(values, low, high, [best[i] for i in columns], maximize):
                 return None
         return f"could not reach the front even at the best to expect: {hoped}"
+
+    def _trials(self, running: Sequence[Drawn]) -> list[FrozenTrial]:
+        """Trials of candidates under way; the same trial as long as it is the same object."""
+        before, self._under_way = self._under_way, {}
+        for drawn in running:
+            self._under_way[id(drawn)] = before.get(id(drawn)) or (
+                drawn,
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=dict(drawn.parameters),
+                    distributions=dict(drawn.distributions),
+                ),
+            )
+        return [trial for _, trial in self._under_way.values()]
 
     def _resolution(self, found: Sequence[Measurement]) -> dict[int, float]:
         """Half the intervals of one trial, the baseline in a study: what noise may be."""

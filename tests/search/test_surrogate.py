@@ -177,11 +177,29 @@ class TestDraws:
 
     def test_trials_under_way_are_not_drawn_again(self) -> None:
         made = taught()
-        running: list[Candidate] = []
+        running: list[Drawn] = []
         for _ in range(4):
-            candidate = made.draw(30, 0, running).candidate
-            assert candidate not in running
-            running.append(candidate)
+            drawn = made.draw(30, 0, running)
+            assert drawn.candidate not in [each.candidate for each in running]
+            running.append(drawn)
+
+    def test_many_under_way_are_not_drawn_again(self) -> None:
+        made = taught()
+        running: list[Drawn] = []
+        for _ in range(150):
+            running.append(made.draw(30, 0, running))
+        assert len({each.candidate.id for each in running}) == 150
+
+    def test_trials_under_way_count_by_what_they_are(self) -> None:
+        made, running = taught(), list[Drawn]()
+        for _ in range(5):
+            running.append(made.draw(30, 0, running))
+        others = [Drawn.of(each.candidate, SPACE) for each in running]
+        again = made.draw(30, 0, running)
+        assert again.candidate == made.draw(30, 0, others).candidate
+        assert again.candidate == taught().draw(30, 0, others).candidate
+        # Those that ended meanwhile are forgotten.
+        assert made.draw(30, 0, running[2:]).candidate == taught().draw(30, 0, others[2:]).candidate
 
     def test_what_was_gated_or_stopped_teaches(self) -> None:
         # Everything of kind `a` is gated with its size, which is much larger than anything seen.
@@ -195,11 +213,11 @@ class TestDraws:
             made.tell(entry(candidate, 16 + number, outcome))
         kinds = {True: 0, False: 0}
         for each in (made, plain):
-            running: list[Candidate] = []
+            running: list[Drawn] = []
             for _ in range(8):
-                running.append(each.draw(60, 0, running).candidate)
+                running.append(each.draw(60, 0, running))
             kinds[each is made] = sum(
-                c.as_dict().get("width", {}).get("kind") == "a" for c in running
+                c.candidate.as_dict().get("width", {}).get("kind") == "a" for c in running
             )
         assert kinds[True] <= kinds[False]
         assert kinds[True] == 0
@@ -253,10 +271,10 @@ def test_costs_are_paid_for() -> None:
         return 1000.0 if candidate.as_dict().get("repair", {}).get("steps", 1.0) > 1.5 else 1.0
 
     made = taught(16, by=lambda: Surrogate(SPACE, axes(), 0, cost=cost))
-    running: list[Candidate] = []
+    running: list[Drawn] = []
     for _ in range(6):
-        running.append(made.draw(16, 0, running).candidate)
-    assert all(cost(candidate) == 1.0 for candidate in running)
+        running.append(made.draw(16, 0, running))
+    assert all(cost(each.candidate) == 1.0 for each in running)
 
 
 def test_a_look_decides_among_the_best() -> None:
@@ -291,10 +309,10 @@ def test_a_look_says_which_bounds_are_broken() -> None:
         made = Surrogate(SPACE, axes(), 0, bounds=bounds, look=look)
         for number in range(16):
             made.tell(entry(drawn(number), number, judged(drawn(number))))
-        running: list[Candidate] = []
+        running: list[Drawn] = []
         for _ in range(6):
-            running.append(made.draw(16, 0, running).candidate)
-        assert all(look(each)["memory"] <= 500.0 for each in running) == keeps
+            running.append(made.draw(16, 0, running))
+        assert all(look(each.candidate)["memory"] <= 500.0 for each in running) == keeps
 
 
 @pytest.mark.parametrize("status", [Status.INFEASIBLE, Status.GATED, Status.EARLY_STOPPED])

@@ -133,6 +133,7 @@ class History:
         self._done: set[int] = set()
         self._settled = 0
         self._gaps: tuple[object, Floats] = (None, np.empty(0))
+        self._under_way: dict[int, tuple[FrozenTrial, Candidate]] = {}
         for told in earlier:
             candidate = Candidate(told.params, told.distributions)
             row = losses.row(told.values)
@@ -147,6 +148,7 @@ class History:
                 are not all in the storage yet, this is what they will be.
         """
         self.running, self.waiting = [], set()
+        before, self._under_way = self._under_way, {}
         over: list[FrozenTrial] = []
         for trial in trials[self._settled :]:
             if trial.state.is_finished():
@@ -157,7 +159,11 @@ class History:
             elif trial.number in pending:
                 self.running.append(pending[trial.number])
             elif trial.params:
-                self.running.append(Candidate(trial.params, trial.distributions))
+                known = before.get(id(trial))  # what is kept keeps its id
+                if known is None or len(known[1].key) != len(trial.params):
+                    known = trial, Candidate(trial.params, trial.distributions)
+                self._under_way[id(trial)] = known
+                self.running.append(known[1])
         # By when they ended: a search that is taken up sees them in the order of the first time.
         for trial in sorted(over, key=lambda each: (_end(each), each.number)):
             self._done.add(trial.number)

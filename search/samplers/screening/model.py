@@ -16,6 +16,7 @@ from parefront.search.samplers.screening.normal import student_quantile
 from parefront.search.samplers.screening.warping import Warp
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 _ENOUGH = 8
 """Values from which on predictions are checked against each other."""
@@ -77,10 +78,8 @@ class Model:
     """
 
     def __init__(self, inputs: Floats, columns: Columns, values: Floats, fitted: Fitted) -> None:
-        self._inputs, self._columns, self._hyper = inputs, columns, fitted.hyper
         self.warp = Warp.of(values, fitted.power)
-        self._targets = self.warp.forward(values)
-        self._process = GaussianProcess(inputs, columns, self._targets, self._hyper)
+        self._process = GaussianProcess(inputs, columns, self.warp.forward(values), fitted.hyper)
         self._factor = 1.0
         if len(values) >= _ENOUGH:
             error = float(np.sqrt(np.mean(self._process.left_out() ** 2)))
@@ -111,14 +110,21 @@ class Model:
         spread = self._factor * np.sqrt(deviation**2 + self._process.noise)
         return self.warp.backward(mean - student_quantile(deviations, _FREEDOM) * spread)
 
-    def believing(self, inputs: Floats) -> tuple[Model, Floats]:
+    def expected(self, inputs: Floats) -> Floats:
+        """Values that are expected at `(k, d)` inputs, `(k,)`."""
+        return self.warp.backward(self._process.mean(inputs))
+
+    def believing(self, inputs: Floats, rows: Ints | None = None) -> tuple[Model, Floats]:
         """The model that takes its own predictions at `(k, d)` inputs for true, and these, `(k,)`.
 
         It is as sure of what it knew before as this one.
+
+        Args:
+            inputs: Inputs.
+            rows: Those of them that it takes for true; by default all.
         """
-        mean, _ = self._process.predict(inputs)
+        mean = self._process.mean(inputs)
+        some = slice(None) if rows is None else rows
         model = copy.copy(self)
-        model._inputs = np.vstack([self._inputs, inputs])
-        model._targets = np.concatenate([self._targets, mean])
-        model._process = GaussianProcess(model._inputs, self._columns, model._targets, self._hyper)
+        model._process = self._process.joined(inputs[some], mean[some])
         return model, self.warp.backward(mean)

@@ -89,6 +89,7 @@ class Proposing:
         self._fits: Fits = {}
         self._surrogates: tuple[int, Surrogates] | None = None
         self._elsewhere: list[Candidate] | None = None
+        self._whole: dict[Key, bool] = {}
 
     def propose(self, history: History) -> Candidate:
         """The next candidate; one that was tried already only if the space is exhausted."""
@@ -179,11 +180,13 @@ class Proposing:
 
     def _running(self, history: History) -> list[Candidate]:
         """Candidates that run, but for those of which not all parameters are known yet."""
-        whole = [
-            each
-            for each in history.running
-            if self._space.draw(generator(self._seed), each.params).key == each.key
-        ]
+        before, self._whole = self._whole, {}
+        for each in history.running:
+            known = before.get(each.key)
+            if known is None:
+                known = self._space.draw(generator(self._seed), each.params).key == each.key
+            self._whole[each.key] = known
+        whole = [each for each in history.running if self._whole[each.key]]
         facts = self._screen.facts_if_whole(whole)
         return [each for each, fact in zip(whole, facts, strict=True) if fact.usable]
 

@@ -68,6 +68,24 @@ def smallest(values: Floats, count: int) -> Ints:
     return some[np.argsort(values[some], kind="stable")[:count]]
 
 
+def spread(rows: Floats, count: int) -> Ints:
+    """Positions of so many of `(n, d)` rows that none is far from all of them, in order.
+
+    The first, then the one farthest from those before, and so on: the largest distance that is left
+    is at most twice the least that is possible (Gonzalez 1985).
+    """
+    if count >= len(rows):
+        return np.arange(len(rows))
+    squares = (rows**2).sum(axis=1)
+    chosen, left = [0], np.full(len(rows), np.inf)
+    for _ in range(count - 1):
+        last = chosen[-1]
+        np.minimum(left, squares + squares[last] - 2.0 * (rows @ rows[last]), out=left)
+        left[last] = -np.inf
+        chosen.append(int(left.argmax()))
+    return np.sort(np.array(chosen, dtype=np.intp))
+
+
 def nondominated(points: Floats) -> NDArray[np.bool_]:
     """Which points no other one dominates or, if earlier, equals; smaller is better."""
     if len(points) == 0:

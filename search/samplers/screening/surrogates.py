@@ -12,7 +12,7 @@ from parefront.search.samplers.screening.candidates import Candidate
 from parefront.search.samplers.screening.features import Features
 from parefront.search.samplers.screening.history import History, Series, Target
 from parefront.search.samplers.screening.model import Fitted, Model
-from parefront.search.samplers.screening.selection import fitted, milestone, selected
+from parefront.search.samplers.screening.selection import fitted, milestone, selected, spread
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -24,6 +24,8 @@ Fits = dict[tuple[Target, int], Fitted]
 
 _FRAMED = 64
 """Observations that show the range of what is to be expected."""
+_BELIEVED = 128
+"""Predictions that models take for true at most."""
 _FEWEST = 2
 """Values of a constraint from which on it is predicted."""
 
@@ -74,9 +76,13 @@ class Surrogates:
         if not candidates:
             return self.objectives, believed
         rows = self._features.rows(candidates, cheap)
+        # To believe a prediction moves no other one, it only makes those nearby surer. So where
+        # many run, it is enough to believe some that all others are near to: time grows with the
+        # cube of their number.
+        some = spread(rows, _BELIEVED)
         models = {}
         for objective, model in self.objectives.items():
-            models[objective], values = model.believing(rows)
+            models[objective], values = model.believing(rows, some)
             believed[:, objective] = np.maximum(values, self._floors[objective])
         return models, believed
 
@@ -101,7 +107,7 @@ class Surrogates:
         rows[:, self._features.columns.width :] = 0.0
         expected = np.full((len(rows), self._history.losses.count), np.nan)
         for objective, model in self.objectives.items():
-            expected[:, objective] = model.warp.backward(model.predict(rows)[0])
+            expected[:, objective] = model.expected(rows)
         return expected
 
     def _models(self, targets: Sequence[_Name], fewest: int) -> dict[_Name, Model]:

@@ -83,7 +83,8 @@ def test_it_draws_beside_trials_under_way(space: Space, name: str) -> None:
     under_test = guide(space, name)
     for each in mixed(space, 32):
         under_test.tell(each)
-    running = [Candidate(), *random_candidates(space, 3, seed=7)]
+    candidates = [Candidate(), *random_candidates(space, 3, seed=7)]
+    running = [Drawn.of(each, space) for each in candidates]
     assert_of(space, under_test.draw(32, 0, running))
 
 
@@ -225,7 +226,7 @@ def test_a_sampler_sees_no_failed_trial_and_those_under_way(space: Space, spy: t
     one, two, three = random_candidates(space, 3)
     under_test.tell(entry(space, 0, one))
     under_test.tell(entry(space, 1, two, status=Status.FAILED))
-    under_test.draw(2, 0, [three])
+    under_test.draw(2, 0, [Drawn.of(three, space)])
     told, under_way, _ = spy.seen
     assert told.number == 0
     assert under_way.state == TrialState.RUNNING
@@ -273,6 +274,6 @@ def test_fixed_values_are_no_parameters(spy: type[Spy]) -> None:
     space = fakes.space(width=fixed)
     under_test = guide(space, "spy")
     under_test.tell(entry(space, 0, space.anchors()[1]))
-    drawn = under_test.draw(1, 0, [space.anchors()[1]])
+    drawn = under_test.draw(1, 0, [Drawn.of(space.anchors()[1], space)])
     assert_of(space, drawn)
     assert set(spy.seen[0].params) == {"width", "repair", "repair.steps"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from parefront.search.samplers.screening.gaussian_process import GaussianProcess
 from parefront.search.samplers.screening.hyper import Columns, Hyper
 from parefront.search.samplers.screening.hyper_fit import Posterior, fit
 from parefront.search.samplers.screening.model import Fitted, Model
+from parefront.search.samplers.screening.selection import spread
 from parefront.search.samplers.screening.warping import Warp
 
 Floats = NDArray[np.float64]
@@ -137,6 +141,56 @@ class TestModel:
         np.testing.assert_allclose(model.warp.forward(believed), before, rtol=1e-6)
         np.testing.assert_allclose(after, before, atol=0.02)
         assert (narrow <= wide + 1e-9).all()
+
+    def test_some_beliefs_move_no_prediction_and_make_all_surer(self) -> None:
+        random = np.random.default_rng(4)
+        inputs, there = random.random((12, 3)), random.random((40, 3))
+        values = inputs.sum(axis=1)
+        model = Model(inputs, COLUMNS, values, Fitted.of(inputs, COLUMNS, values))
+        some, of_some = model.believing(there, np.array([0, 7, 20]))
+        every, of_all = model.believing(there)
+        np.testing.assert_array_equal(of_some, of_all)
+        before, wide = model.predict(there)
+        after, narrow = some.predict(there)
+        np.testing.assert_allclose(after, before, atol=1e-4)
+        assert (narrow <= wide + 1e-9).all()
+        assert (every.predict(there)[1] <= narrow + 1e-9).all()
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_data_that_come_later_count_as_if_they_had_been_there(context: int) -> None:
+    random = np.random.default_rng(5)
+    columns = Columns(np.arange(3 + context), np.ones(3 + context, dtype=bool), context)
+    inputs, targets = random.random((30, 3 + context)), random.normal(size=30)
+    there = random.random((10, 3 + context))
+    hyper = Hyper.prior(columns)
+    whole = GaussianProcess(inputs, columns, targets, hyper)
+    part = GaussianProcess(inputs[:18], columns, targets[:18], hyper)
+    joined = part.joined(inputs[18:25], targets[18:25]).joined(inputs[25:], targets[25:])
+    for found, wanted in zip(joined.predict(there), whole.predict(there), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(joined.left_out(), whole.left_out(), rtol=1e-6)
+    np.testing.assert_allclose(joined.mean(there), whole.predict(there)[0], rtol=1e-6)
+
+
+class TestSpread:
+    @given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 10**6))
+    def test_none_is_farther_than_twice_the_least_possible(
+        self, rows: int, count: int, seed: int
+    ) -> None:
+        points = np.random.default_rng(seed).random((rows, 2))
+        chosen = spread(points, count)
+        assert len(set(chosen.tolist())) == min(rows, count)
+
+        def farthest(some: Sequence[int]) -> float:
+            gaps = np.linalg.norm(points[:, None] - points[list(some)][None], axis=2)
+            return float(gaps.min(axis=1).max())
+
+        least = min(farthest(some) for some in combinations(range(rows), min(rows, count)))
+        assert farthest(chosen.tolist()) <= 2.0 * least + 1e-7
+
+    def test_points_that_coincide_are_chosen_once_each(self) -> None:
+        assert spread(np.zeros((5, 2)), 3).tolist() == [0, 1, 2]
 
 
 class TestWarp:
