@@ -40,6 +40,7 @@ def prepared_pipeline(
     *,
     progress: Progress,
     tick: Callable[[], None],
+    share: Callable[[], None] = lambda: None,
 ) -> Pipeline:
     """The pipeline of a launch, with the study's own baseline.
 
@@ -54,6 +55,7 @@ def prepared_pipeline(
         devices: Where artifacts are measured, by target.
         progress: Told what takes a while.
         tick: Called between short steps of work.
+        share: Called when the weights are there, before anything is said of the baseline.
 
     Raises:
         UsageError: If the study was measured on another device.
@@ -69,6 +71,7 @@ def prepared_pipeline(
         tick=tick,
         cache=untrained.cache,
     )
+    share()
     key = _key(task, module)
     cache = untrained.cache if key is not None else None
     builder = replace(untrained, module=module, cache=cache, key=key or "")
