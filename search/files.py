@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -61,7 +61,10 @@ class StudyFiles:
             return None
         # On this machine all studies share a cache, wherever their files are kept.
         root = self.home if self.remote is not None else self.root
-        return StageCache(root / "cache", megabytes * 1_000_000, remote=self._within("cache"))
+        remote = self._within("cache")
+        if remote is not None:
+            remote = replace(remote, waits=())  # what is not kept costs less than waiting may
+        return StageCache(root / "cache", megabytes * 1_000_000, remote=remote)
 
     def weights(self, study_id: str) -> Path:
         """The file of a trained baseline, which is there if it was trained already.

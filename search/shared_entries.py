@@ -41,6 +41,10 @@ class SharedEntries:
         self._stale = 0.0
         self._rest = 0.0
 
+    def __reduce__(self) -> tuple[type[SharedEntries], tuple[Remote, int]]:
+        # What was seen, and when by this machine's clock, means nothing to another.
+        return SharedEntries, (self.remote, self.most_bytes)
+
     def fetch(self, name: str, path: Path) -> bool:
         """Writes an entry to a local file, if it is there."""
         if self._resting():

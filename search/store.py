@@ -75,8 +75,8 @@ class ArtifactStore:
         """
         name = _name(sha256, format)
         place = self.root / name
-        fetched = self.remote is not None and not (place.is_file() and sha256_of(place) == sha256)
-        if self.remote is not None and fetched:
+        found = sha256_of(place) if place.is_file() else None
+        if found != sha256 and self.remote is not None:
             try:
                 self.remote.fetch(name, place)
             except FileNotFoundError as error:
@@ -85,12 +85,12 @@ class ArtifactStore:
                 ) from error
             except OSError as error:
                 raise ArtifactError(f"cannot read {self.remote.url}/{name}: {error}") from error
-        if not place.is_file():
+            found = sha256_of(place)
+        if found is None:
             raise ArtifactError(
                 f"the artifact store has no {place}; was {self.root.parent}/ moved or cleaned? "
                 "Launch the study from the folder it was made in"
             )
-        found = sha256_of(place)
         if found != sha256:
             damaged = f"{self.remote.url}/{name}" if self.remote is not None else place
             raise ArtifactError(f"{damaged} is damaged: expected sha256 {sha256}, got {found}")

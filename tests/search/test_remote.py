@@ -17,6 +17,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from parefront.errors import UsageError
+from parefront.objectives.artifact import sha256_of
 from parefront.search.remote import Remote
 
 
@@ -116,6 +117,19 @@ def test_readers_see_whole_files(remote: Remote, tmp_path: Path) -> None:
     assert seen
     assert seen <= set(sides)
     assert list(remote.listed()) == ["x"]
+
+
+@pytest.mark.slow
+def test_a_large_file_is_sent_in_parts(bucket: str, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        for number in range(103):
+            file.write(bytes([number]) * 2**20)
+    remote = Remote(bucket, waits=())
+    remote.put(path, "aa/large")
+    remote.fetch("aa/large", tmp_path / "there")
+    assert sha256_of(path) == sha256_of(tmp_path / "there")
+    assert remote.listed()["aa/large"].size == 103 * 2**20
 
 
 class Faulty(MemoryFileSystem):  # type: ignore[misc] # fsspec has no types

@@ -79,6 +79,7 @@ def command(folder: Path, *arguments: str) -> str:
         env=os.environ | {"PYTHONPATH": str(Path(pf.__file__).parents[1])},
     )
     assert done.returncode == 0, done.stderr
+    assert "nclosed" not in done.stderr  # connections end with the program
     return done.stdout
 
 
@@ -111,8 +112,12 @@ def test_a_study_on_s3_is_at_hand_on_another_machine(
         tmp_path / "b", "export", "tiny", "--pick", "knee", "-o", "bundle", "--storage", storage
     )
     shutil.rmtree(tmp_path / "b/copies")
+    endpoint = os.environ["AWS_ENDPOINT_URL_S3"]
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")  # the other way to say it
+    monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", endpoint)
     verified = command(tmp_path / "b", "verify", "bundle", "--storage", storage)
     assert "accuracy (test)" in verified
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
 
     # It goes on there with the same baseline, and a second study of the same trains nothing.
     shutil.rmtree(tmp_path / "b/copies", ignore_errors=True)
