@@ -82,20 +82,31 @@ class StudyFiles:
                 raise ArtifactError(f"cannot read {remote.url}/{path.name}: {error}") from error
         return path
 
-    def share_weights(self, study_id: str) -> None:
+    def share_weights(self, study_id: str, *, fresh: bool) -> bool:
         """Keeps the weights of a trained baseline for launches on other machines.
+
+        Args:
+            study_id: Id of the study.
+            fresh: Whether they were trained just now, so that another may have been first.
+
+        Returns:
+            Whether another was, and the file has its weights now: they are the study's.
 
         Raises:
             ArtifactError: If they cannot be written.
         """
         path, remote = self._weights(study_id), self._within("baselines")
         if remote is None:
-            return
+            return False
         try:
             if not remote.has(path.name):
                 remote.put(path, path.name)
+                return False
+            if fresh:
+                remote.fetch(path.name, path)
         except OSError as error:
-            raise ArtifactError(f"cannot write {remote.url}/{path.name}: {error}") from error
+            raise ArtifactError(f"cannot share {remote.url}/{path.name}: {error}") from error
+        return fresh
 
     def check(self) -> None:
         """Checks that files can be kept, before anything is searched.

@@ -65,6 +65,8 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
     """
     study = StoredStudy.of(plan.settings, plan.task, plan.base, plan.url)
     files = StudyFiles.of(plan.settings, plan.url)
+    if files.place is not None:
+        progress.phase("checking that files can be kept")
     files.check()
     progress.phase("checking the task")
     task = prepare(study.task(), seed=plan.settings.study.seed)
@@ -99,7 +101,7 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
                 study.store,
                 files.weights(opened.record.id),
                 devices,
-                share=lambda: files.share_weights(opened.record.id),
+                share=lambda fresh: files.share_weights(opened.record.id, fresh=fresh),
                 progress=progress,
                 tick=tick,
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parefront.errors import ArtifactError
+from parefront.search.baseline import trained_baseline
 from parefront.search.files import StudyFiles
 from parefront.search.remote import Remote
+from parefront.search.stage_code import object_digest
 from parefront.search.store import ArtifactStore
+from parefront.search.task import prepare
+from tests import tiny
 
 Machine = Callable[[str], ArtifactStore]
 """The store as a machine of some name sees it."""
@@ -143,9 +149,42 @@ def test_weights_are_had_on_every_machine(bucket: str, tmp_path: Path) -> None:
     assert not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"weights")
-    one.share_weights(name)
+    assert not one.share_weights(name, fresh=True)
     assert other.weights(name).read_bytes() == b"weights"
+    assert not other.share_weights(name, fresh=False)
+    late = StudyFiles(tmp_path / "c", bucket)
+    path = late.weights(name)
     path.write_bytes(b"of another training")  # the first that were kept are the study's
-    one.share_weights(name)
-    other.weights(name).unlink()
-    assert other.weights(name).read_bytes() == b"weights"
+    assert late.share_weights(name, fresh=True)
+    assert path.read_bytes() == b"weights"
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise KeyboardInterrupt",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK", b"\x80\x02.", b"weights", pickle.dumps(_Evil(), protocol=2)]
+)
+def test_weights_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="cannot read the baseline's weights .*put a copy back"):
+        trained_baseline(prepare(tiny.make(), seed=0), path, seed=0, tick=lambda: None)
+
+
+def test_of_two_baselines_the_first_that_was_kept_is_the_studys(tmp_path: Path) -> None:
+    """Two machines with one folder both find none, and train."""
+    path = tmp_path / "weights.pt"
+    other = trained_baseline(prepare(tiny.make(), seed=1), tmp_path / "o.pt", seed=1, tick=_go_on)
+
+    def tick() -> None:
+        shutil.copy(tmp_path / "o.pt", path)
+
+    module = trained_baseline(prepare(tiny.make(), seed=0), path, seed=0, tick=tick)
+    assert object_digest(module) == object_digest(other)
+
+
+def _go_on() -> None:
+    pass
