@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,22 +50,14 @@ def trained_baseline(
     """
     module = task.baseline
     if path.exists():
-        try:
-            module.load_state_dict(torch.load(path, weights_only=True))
-        except RuntimeError as error:
-            raise TaskError(
-                f"the task's model is not the one this study began with ({path} does not fit it); "
-                "put the model back or give the study a new name"
-            ) from error
-        return module.eval()
+        return _loaded(module, path)
     pretrain = task.source.pretrain
     if pretrain is not None:
         key = _key(task, pretrain, seed)
         kept = cache.get(key, Form.MODULE) if cache is not None and key is not None else None
         if kept is not None and isinstance(kept.model, nn.Module):
             module.load_state_dict(kept.model.state_dict())
-            _save(module, path)
-            return module.eval()
+            return _kept(module, path)
         began = time.perf_counter()
         train(
             module,
@@ -78,8 +71,7 @@ def trained_baseline(
         )
         if cache is not None and key is not None:
             cache.put(key, Cached(module, {}), time.perf_counter() - began)
-    _save(module, path)
-    return module.eval()
+    return _kept(module, path)
 
 
 def _key(task: PreparedTask, pretrain: Pretrain, seed: int) -> str | None:
@@ -99,7 +91,30 @@ def _key(task: PreparedTask, pretrain: Pretrain, seed: int) -> str | None:
         return None
 
 
-def _save(module: nn.Module, path: Path) -> None:
+def _loaded(module: nn.Module, path: Path) -> nn.Module:
+    try:
+        weights = torch.load(path, weights_only=True)
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, LookupError,
+            pickle.UnpicklingError, RuntimeError) as error:  # fmt: skip
+        reason = str(error).partition("\n")[0]
+        raise ArtifactError(
+            f"cannot read the baseline's weights in {path}: {reason}; put a copy back, or give the "
+            "study a new name"
+        ) from error
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise TaskError(
+            f"the task's model is not the one this study began with ({path} does not fit it); "
+            "put the model back or give the study a new name"
+        ) from error
+    return module.eval()
+
+
+def _kept(module: nn.Module, path: Path) -> nn.Module:
+    """The module, whose weights are kept; or with those that another machine kept meanwhile."""
+    if path.exists():
+        return _loaded(module, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".pt")
@@ -108,3 +123,4 @@ def _save(module: nn.Module, path: Path) -> None:
         Path(name).replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise ArtifactError(f"cannot write the baseline's weights to {path}: {error}") from error
+    return module.eval()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from parefront.errors import TrialError, UsageError
+from parefront.errors import ArtifactError, TrialError, UsageError
 from parefront.objectives.catalog import OBJECTIVES
 from parefront.objectives.objective import Scene
 from parefront.objectives.targets.catalog import runtime
@@ -173,7 +173,11 @@ def _evaluated(
     tick: Callable[[], None],
 ) -> Outcome:
     if there.format == searched.format:
-        return there.measured(searched.store.get(str(outcome.artifact_sha256), searched.format))
+        try:
+            artifact = searched.store.get(str(outcome.artifact_sha256), searched.format)
+        except ArtifactError as error:
+            return Outcome(status=Status.FAILED, reason=str(error))
+        return there.measured(artifact)
     forms = {stage.name: stage.form for stage in there.builder.space.stages}
     after = [name for name, _ in candidate.configs if forms[name] == Form.ONNX]
     if after:

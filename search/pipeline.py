@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from parefront.errors import AgentError, StageError, TrialError
+from parefront.errors import AgentError, ArtifactError, StageError, TrialError
 from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
@@ -154,25 +154,31 @@ class Pipeline:
         Raises:
             Interrupted: If `tick` did.
         """
-        with self.store.scratch() as folder:
-            path = folder / f"candidate.{self.format}"
-            training = self.builder.training(candidate)
-            trial = _Trial(candidate, path, tick, checks or NoChecks(), training)
-            try:
-                return self._before_training(trial) or self._measured(trial)
-            except EarlyStopped:
-                last = trial.rungs[-1]
-                reason = (
-                    f"stopped after {last.share:.0%} of its training: of {last.rivals + 1} trials "
-                    "that came so far, enough others were ahead"
-                )
-                return self._ended(trial, Status.EARLY_STOPPED, reason)
-            except (Interrupted, AgentError):  # no other trial would fare better with the agent
-                raise
-            except TrialError as error:
-                return self._ended(trial, Status.FAILED, str(error))
-            except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed
-                return self._ended(trial, Status.FAILED, f"{type(error).__name__}: {error}")
+        try:
+            with self.store.scratch() as folder:
+                path = folder / f"candidate.{self.format}"
+                training = self.builder.training(candidate)
+                trial = _Trial(candidate, path, tick, checks or NoChecks(), training)
+                return self._evaluated(trial)
+        except ArtifactError as error:  # there is no room for scratch
+            return Outcome(status=Status.FAILED, reason=str(error))
+
+    def _evaluated(self, trial: _Trial) -> Outcome:
+        try:
+            return self._before_training(trial) or self._measured(trial)
+        except EarlyStopped:
+            last = trial.rungs[-1]
+            reason = (
+                f"stopped after {last.share:.0%} of its training: of {last.rivals + 1} trials "
+                "that came so far, enough others were ahead"
+            )
+            return self._ended(trial, Status.EARLY_STOPPED, reason)
+        except (Interrupted, AgentError):  # no other trial would fare better with the agent
+            raise
+        except TrialError as error:
+            return self._ended(trial, Status.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed
+            return self._ended(trial, Status.FAILED, f"{type(error).__name__}: {error}")
 
     def measured(self, artifact: Artifact) -> Outcome:
         """Measures an artifact that is there already; whatever goes wrong is the outcome."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def prepared_pipeline(
     *,
     progress: Progress,
     tick: Callable[[], None],
+    share: Callable[[bool], bool] = lambda fresh: False,  # noqa: ARG005
 ) -> Pipeline:
     """The pipeline of a launch, with the study's own baseline.
 
@@ -54,21 +56,28 @@ def prepared_pipeline(
         devices: Where artifacts are measured, by target.
         progress: Told what takes a while.
         tick: Called between short steps of work.
+        share: Told that the weights are in their file, and whether they were not before; answers
+            whether others are there now.
 
     Raises:
         UsageError: If the study was measured on another device.
         TrialError: If the baseline cannot be trained, built or measured.
     """
     task, target = untrained.task, untrained.target
-    if task.source.pretrain is not None and not weights.exists():
+    fresh = not weights.exists()
+    if task.source.pretrain is not None and fresh:
         progress.phase("training the baseline")
-    module = trained_baseline(
+    baseline_module = partial(
+        trained_baseline,
         task,
         weights,
         seed=derive_seed(untrained.seed, "pretrain"),
         tick=tick,
         cache=untrained.cache,
     )
+    module = baseline_module()
+    if share(fresh):
+        module = baseline_module()
     key = _key(task, module)
     cache = untrained.cache if key is not None else None
     builder = replace(untrained, module=module, cache=cache, key=key or "")

@@ -14,6 +14,7 @@ from parefront.search.desk import Desk
 from parefront.search.earlier import check_earlier
 from parefront.search.engines.catalog import ENGINES
 from parefront.search.engines.engine import Engine
+from parefront.search.files import StudyFiles
 from parefront.search.finals import build_finals
 from parefront.search.guidance import guidance
 from parefront.search.heartbeat import Heartbeat
@@ -28,7 +29,6 @@ from parefront.search.preparation import prepared_pipeline
 from parefront.search.samplers.catalog import SAMPLERS
 from parefront.search.scenes import traits
 from parefront.search.settle import settle
-from parefront.search.stage_cache import StageCache
 from parefront.search.storage import home_of, kind_of
 from parefront.search.stored_study import StoredStudy, summaries
 from parefront.search.study_record import WARM_KEY
@@ -71,6 +71,10 @@ def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:
 
 def _run(plan: Plan, engine: Engine, progress: Progress, stop: Stop, stack: ExitStack) -> str:
     study = StoredStudy.of(plan.settings, plan.task, plan.base, plan.url)
+    files = StudyFiles.of(plan.settings, plan.url)
+    if files.place is not None:
+        progress.phase("checking that files can be kept")
+    files.check()
     progress.phase("checking the task")
     task = prepare(study.task(), seed=plan.settings.study.seed)
     _refuse_early(plan, task)
@@ -104,8 +108,9 @@ def _run(plan: Plan, engine: Engine, progress: Progress, stop: Stop, stack: Exit
                 opened,
                 builder,
                 study.store,
-                weights_of(plan.url, opened),
+                files.weights(opened.record.id),
                 devices,
+                share=lambda fresh: files.share_weights(opened.record.id, fresh=fresh),
                 progress=progress,
                 tick=tick,
             )
@@ -149,17 +154,6 @@ def _run(plan: Plan, engine: Engine, progress: Progress, stop: Stop, stack: Exit
     return ended
 
 
-def weights_of(url: str, opened: OpenedStudy) -> Path:
-    """The file of a study's trained baseline."""
-    return home_of(url) / "baselines" / f"{opened.record.id}.pt"
-
-
-def stage_cache(plan: Plan) -> StageCache | None:
-    """Keeps what stages make, if the study wants that."""
-    megabytes = plan.settings.study.cache_mb
-    return StageCache(home_of(plan.url) / "cache", megabytes * 1_000_000) if megabytes else None
-
-
 def _refuse_early(plan: Plan, task: PreparedTask) -> None:
     """Says what cannot work before the baseline is trained.
 
@@ -193,7 +187,7 @@ def _fitted(plan: Plan, task: PreparedTask, known: TargetTraits) -> tuple[Builde
         space=wanted,
         target=settings.target,
         seed=settings.study.seed,
-        cache=stage_cache(plan),
+        cache=StudyFiles.of(settings, plan.url).cache(settings.study.cache_mb),
     )
     space, left_out = wanted.fitted(task.baseline, builder.context(Candidate()))
     if not space.stages:

@@ -13,12 +13,12 @@ import io
 import json
 import os
 import pickle
-import secrets
-import stat
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import nn
 
+from parefront.search.cache_key import own_key
+from parefront.search.remote import PART, Remote
+from parefront.search.shared_entries import SharedEntries
 from parefront.spaces.stage import Form
 
 _FORMAT = 1
@@ -35,7 +38,6 @@ _HALF_LIFE_DAYS = 7.0
 """Days after which an entry that nobody used is worth half."""
 _SLACK = 0.9
 """When the cache is full it is emptied to this share, so that not every entry sweeps."""
-_DRAFT = ".part"
 _DRAFT_SECONDS = 3600.0
 _WRITERS = 4
 """How many processes may write between two looks at what is there, without filling it over."""
@@ -62,19 +64,29 @@ class StageCache:
     Modules are kept as pickles, which can run code when they are read. So every entry is sealed
     with a key that only this user can read, and an entry without the right seal is not read.
 
+    With a store that several machines reach, the folder is what this machine keeps of it: what is
+    not here is looked for there, and what is worth it is shared. A store has a folder a key, so
+    that users with keys of their own neither read nor displace each other's entries.
+
     Args:
         root: Folder of the cache; made when the first entry comes.
         most_bytes: What the entries may take in all; the least valuable go first.
         keys: Folder of the key. It is the user's own and not beside the entries, so that a copied
-            cache brings no key; `$XDG_STATE_HOME/parefront` by default.
+            cache brings no key; by default as `parefront.search.cache_key.own_key` finds it.
+        remote: Where entries are shared, which are then bounded there alike.
     """
 
     def __init__(
-        self, root: Path, most_bytes: int = 2_000_000_000, keys: Path | None = None
+        self,
+        root: Path,
+        most_bytes: int = 2_000_000_000,
+        keys: Path | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self.root = root
         self.most_bytes = most_bytes
-        self.keys = keys or _state_folder()
+        self.keys = keys
+        self.remote = remote
         self._room = 0
 
     def get(self, key: str, form: Form) -> Cached | None:
@@ -113,6 +125,20 @@ class StageCache:
         self._write(key, facts, b"", seconds)
 
     def _read(self, key: str) -> tuple[Mapping[str, Any], bytes] | None:
+        found = self._opened(key)
+        if found is not None or self._shared is None:
+            return found
+        place = self._place(key)
+        if not self._shared.fetch(self._name(key), place):
+            return None
+        found = self._opened(key)
+        if found is not None:
+            with suppress(OSError):
+                self._take_room(len(found[1]) + _SEAL)
+        return found
+
+    def _opened(self, key: str) -> tuple[Mapping[str, Any], bytes] | None:
+        """What an entry of the folder says, if its seal is right."""
         path = self._place(key)
         try:
             sealed = path.read_bytes()
@@ -134,30 +160,48 @@ class StageCache:
         try:
             seal = self._seal(key, content)
             place.parent.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=place.parent, suffix=_DRAFT)
+            handle, draft = tempfile.mkstemp(dir=place.parent, suffix=PART)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(seal + content)
                 Path(draft).replace(place)
             finally:
                 Path(draft).unlink(missing_ok=True)
-            self._room -= len(content) + _SEAL
-            if self._room < 0:
-                self._sweep()
+            if self._shared is not None:
+                self._shared.offer(self._name(key), place, seconds)
+            self._take_room(len(content) + _SEAL)
         except OSError:
             return  # a full disk costs a repetition, not a trial
 
+    @cached_property
+    def _shared(self) -> SharedEntries | None:
+        if self.remote is None:
+            return None
+        try:
+            owner = hmac.digest(own_key(self.keys), b"owner", "sha256").hex()[:16]
+        except OSError:  # without a key nothing can be read or written
+            return None
+        return SharedEntries(self.remote.within(owner), self.most_bytes)
+
+    def _name(self, key: str) -> str:
+        return f"{key[:2]}/{key}.stage"
+
     def _place(self, key: str) -> Path:
-        return self.root / key[:2] / f"{key}.stage"
+        return self.root / self._name(key)
 
     def _seal(self, key: str, content: bytes) -> bytes:
-        return hmac.digest(_own_key(self.keys), key.encode() + content, "sha256")
+        return hmac.digest(own_key(self.keys), key.encode() + content, "sha256")
+
+    def _take_room(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Removes the entries that save the least time for each byte, until there is room."""
         entries = []
         now = time.time()
-        for draft in self.root.glob(f"*/*{_DRAFT}"):  # of a process that was killed
+        for draft in self.root.glob(f"*/*{PART}"):  # of a process that was killed
             if now - draft.stat().st_mtime > _DRAFT_SECONDS:
                 draft.unlink(missing_ok=True)
         for path in self.root.glob("*/*.stage"):
@@ -177,36 +221,6 @@ class StageCache:
             total -= size
             if total <= self.most_bytes * _SLACK:
                 break
-
-
-def _state_folder() -> Path:
-    """Where the user's programs keep what is theirs alone, by the XDG specification."""
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local/state") / "parefront"
-
-
-def _own_key(folder: Path) -> bytes:
-    """The user's key, made when it is first needed.
-
-    Raises:
-        OSError: If it cannot be read or written, or others could have written it.
-    """
-    path = folder / "cache.key"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=folder, suffix=_DRAFT)  # readable by its owner only
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(32))
-            os.link(draft, path)  # fails when another process was first, whose key is then used
-        except FileExistsError:
-            pass
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    facts = path.stat()
-    if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
-        raise PermissionError(f"{path} is not this user's alone")
-    return path.read_bytes()
 
 
 def chained(before: str, *parts: object) -> str:

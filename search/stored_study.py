@@ -13,12 +13,13 @@ from parefront.errors import TaskError, UsageError
 from parefront.objectives.objective import Bound
 from parefront.search.budget import Budget
 from parefront.search.export import export
+from parefront.search.files import StudyFiles
 from parefront.search.finals import finals_frame
 from parefront.search.frame import Which, front_rows, trials_frame
 from parefront.search.loading import load_task
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.picks import pick
-from parefront.search.storage import default_url, home_of
+from parefront.search.storage import default_url
 from parefront.search.store import ArtifactStore
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import StudyRecord
@@ -81,7 +82,7 @@ class StoredStudy:
     @property
     def store(self) -> ArtifactStore:
         """Where the artifacts of the study are."""
-        return ArtifactStore(home_of(self.storage) / "artifacts")
+        return StudyFiles.of(self.settings, self.storage).artifacts()
 
     def task(self) -> Task:
         """The task, imported if it was named.

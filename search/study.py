@@ -32,6 +32,8 @@ class Study(StoredStudy):
         settle: Seconds after the search, or `"15s"`, for measuring candidates again whose place on
             the front is undecided.
         cache_mb: Megabytes of what stages made that are kept and used again, 0 for none.
+        files: Folder or URL, such as `"s3://bucket/folder"`, of artifacts, baselines and what
+            stages made; by default beside the SQLite file, or `.parefront/`.
         seed: Seed of everything random.
         sampler: What proposes candidates; `"auto"` picks one and says why.
         siblings: Whether what was trained for a candidate on the front is tried with every other
@@ -68,6 +70,7 @@ class Study(StoredStudy):
         time: float | str | None = None,
         settle: float | str = 15.0,
         cache_mb: int = 2000,
+        files: str | Path | None = None,
         seed: int = 0,
         sampler: str = "screening",
         siblings: bool = True,
@@ -92,6 +95,7 @@ class Study(StoredStudy):
                 "time": time,
                 "settle": settle,
                 "cache_mb": cache_mb,
+                "files": str(files) if files is not None else None,
                 "seed": seed,
                 "sampler": sampler,
                 "siblings": siblings,
@@ -119,7 +123,7 @@ class Study(StoredStudy):
         if space is not None:
             content["space"] = {stage: dict(choices) for stage, choices in space.items()}
         given = None if isinstance(task, str) else task
-        self._set(StudyFile.of(content), given, Path.cwd(), storage)
+        self._set(StudyFile.of(content).placed(Path.cwd()), given, Path.cwd(), storage)
 
     @classmethod
     def from_file(cls, path: str | Path, *, storage: str | None = None) -> Self:

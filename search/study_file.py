@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from parefront.errors import SpaceError, StudyFileError
 from parefront.objectives.catalog import ALL, OBJECTIVES
@@ -26,6 +27,7 @@ from parefront.objectives.targets.target import Target
 from parefront.search.engines.catalog import ENGINES
 from parefront.search.goal import Goal
 from parefront.search.measures import measures
+from parefront.search.place import SecretPlaceError, check_place, resolved
 from parefront.search.samplers.catalog import SAMPLERS
 from parefront.spaces.space import Space
 from parefront.spaces.stage import TargetTraits
@@ -39,6 +41,8 @@ ENGINE = "inline"
 NAMES = [SCREENING, *SAMPLERS, AUTO]
 """All that `sampler` may say."""
 
+_HIDDEN = "hidden"
+"""Type of an error whose input is not shown."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 
@@ -107,6 +111,12 @@ class StudySection(_Section):
         description="Megabytes of what stages made that are kept, so that no stage runs twice for "
         "the same beginning of a candidate, in any study; 0 for none.",
     )
+    files: str | None = Field(
+        default=None,
+        description="Where artifacts, baselines and what stages made are kept: a folder, such as "
+        'a shared one, or a URL such as "s3://bucket/folder"; by default beside the SQLite file, '
+        "or in .parefront/.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of everything random.")
     sampler: str = Field(
         default=SCREENING,
@@ -145,6 +155,16 @@ class StudySection(_Section):
         description="Whether each stage is tried by itself without training first, to begin with "
         "what costs little accuracy.",
     )
+
+    @field_validator("files")
+    @classmethod
+    def _keeps(cls, files: str | None) -> str | None:
+        if files is not None:
+            try:
+                check_place(files)
+            except SecretPlaceError as error:
+                raise PydanticCustomError(_HIDDEN, "{why}", {"why": str(error)}) from None
+        return files
 
     @field_validator("sampler")
     @classmethod
@@ -222,9 +242,16 @@ class StudyFile(_Section):
         main: dict[str | None, Target] = {None: self.target}
         return main | {name: target for name, target in self.targets.items()}  # noqa: C416 (keys may be None)
 
+    def placed(self, folder: Path) -> StudyFile:
+        """The same study with its own folder, if it names one, taken from a folder."""
+        if self.study.files is None:
+            return self
+        files = resolved(self.study.files, folder)
+        return self.model_copy(update={"study": self.study.model_copy(update={"files": files})})
+
     def beside(self, folder: Path) -> StudyFile:
-        """The same study with the files of its targets taken from a folder."""
-        return self.model_copy(
+        """The same study with its folder and the files of its targets taken from a folder."""
+        return self.placed(folder).model_copy(
             update={
                 "target": self.target.beside(folder),
                 "targets": {name: each.beside(folder) for name, each in self.targets.items()},
@@ -302,7 +329,8 @@ def _explain(error: ValidationError) -> str:
         message = "expected a list of [[start]] tables" if key == "start" else "expected a list"
     if path[:1] == ["start"]:
         section = f"[[start]] table {int(path[1]) + 1}, " if path[1:] else "[[start]] "
-    return f"{section}{key}: {message}, got {first['input']!r}"
+    got = "" if first["type"] == _HIDDEN else f", got {first['input']!r}"
+    return f"{section}{key}: {message}{got}"
 
 
 def _keys(path: list[str]) -> list[str]:

@@ -145,6 +145,6 @@ def _comparable(settings: StudyFile) -> dict[str, object]:
     return {
         "[study] task": study["task"],
         "[study] seed": study["seed"],
-        **{f"[study] {key}": study[key] for key in ("sampler", "sensitivity")},
+        **{f"[study] {key}": study[key] for key in ("sampler", "sensitivity", "files")},
         **{f"[{section}]": value for section, value in found.items()},
     }
