@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from filelock import FileLock
 
-from parefront.errors import TrialError
+from parefront.errors import EngineError, TrialError
 from parefront.search.budget import Budget
 from parefront.search.launch import Progress, Stop
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import MAX_DEATHS, Entry, Ledger
+from parefront.search.pauses import Pauses
 from parefront.search.pipeline import Checks, Interrupted, NoChecks
 from parefront.search.proposer import Proposal, Proposer
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.turns import turn
 from parefront.spaces.space import Candidate
+
+_GLANCE = 0.2
+"""Seconds between looks at whether the launch is to end, while it waits."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Desk:
         progress: Told what happens.
         trial_seconds: What one trial may take, or `None` for no limit.
         no_gain: Says why nothing more is to be gained, or `None`; asked before each draw.
+        pauses: When the next trial may begin, while a device is away.
     """
 
     ledger: Ledger
@@ -66,6 +71,7 @@ class Desk:
     progress: Progress
     trial_seconds: float | None = None
     no_gain: Callable[[Sequence[Entry]], str | None] | None = None
+    pauses: Pauses = field(default_factory=Pauses)
 
     was_stopped = "it was stopped"
     """Why a launch ended that was told to."""
@@ -75,10 +81,15 @@ class Desk:
     def next(self) -> Started | str:
         """A new trial, which is in the storage as running; or why there is none.
 
+        While a device is away it waits first, for as long as `pauses.left` says.
+
         Raises:
-            Interrupted: If a stop was requested while another launch held the lock.
+            Interrupted: If a stop was requested while it waited, for that or for another launch
+                that held the lock.
+            EngineError: If a device stays away.
             StorageError: If the storage fails.
         """
+        self._pause()
         with turn(self.lock, lambda: self.stop.requested, self.progress.phase):
             chosen = self._choose()
         if isinstance(chosen, str):
@@ -94,9 +105,17 @@ class Desk:
     def finish(self, started: Started, outcome: Outcome) -> None:
         """Records how a trial ended.
 
+        A candidate that was interrupted too often is not tried again: it may be the cause.
+
         Raises:
             StorageError: If the storage fails.
         """
+        if outcome != self.stopped:
+            self.pauses.note(outcome)
+        deaths = started.deaths + 1
+        if outcome.status == Status.INTERRUPTED and deaths >= MAX_DEATHS:
+            reason = f"{outcome.reason}; so it was {deaths} times while it was tried"
+            outcome = outcome.model_copy(update={"status": Status.FAILED, "reason": reason})
         self.ledger.finish(started.trial_id, outcome)
         self.progress.ended(started.number, outcome)
 
@@ -123,6 +142,20 @@ class Desk:
                 raise TrialError(took_too_long(self.trial_seconds))
 
         return tick
+
+    def _pause(self) -> None:
+        pauses = self.pauses
+        if pauses.too_long:
+            raise EngineError(
+                f"{pauses.reason}; it was waited for {pauses.longest:g} s; what was told is safe, "
+                "launch again to go on"
+            )
+        if pauses.left:
+            self.progress.phase(f"waiting {pauses.left:.0f} s, for {pauses.reason}")
+        while left := pauses.left:
+            if self.stop.requested:
+                raise Interrupted
+            time.sleep(min(left, _GLANCE))
 
     def _choose(self) -> tuple[int, Proposal] | str:
         entries = self.ledger.entries()
