@@ -50,13 +50,14 @@ def test_trials_that_were_under_way_together_make_one_pause(clock: Clock) -> Non
     assert found.left == pytest.approx(4)
 
 
-def test_a_device_is_not_waited_for_for_ever(clock: Clock) -> None:
+@pytest.mark.parametrize(("seconds", "too_long"), [(99, False), (101, True)])
+def test_a_device_is_not_waited_for_for_ever(clock: Clock, seconds: float, too_long: bool) -> None:
     found = Pauses(longest=100)
     found.note(AWAY)
-    clock.now += 99
+    clock.now += seconds
     found.note(AWAY)
-    assert not found.too_long
-    clock.now += 2
-    assert found.too_long
+    assert found.too_long is too_long
     found.note(Outcome(status=Status.COMPLETE))
-    assert not found.too_long
+    clock.now += seconds
+    found.note(AWAY)
+    assert found.left == 5
