@@ -105,15 +105,15 @@ class Desk:
     def finish(self, started: Started, outcome: Outcome) -> None:
         """Records how a trial ended.
 
-        A candidate that was interrupted too often is not tried again: it may be the cause.
+        A candidate that lost its device too often is not tried again: it may be why.
 
         Raises:
             StorageError: If the storage fails.
         """
-        if outcome != self.stopped:
-            self.pauses.note(outcome)
+        self.pauses.note(outcome)
         deaths = started.deaths + 1
-        if outcome.status == Status.INTERRUPTED and deaths >= MAX_DEATHS:
+        lost = outcome.device_away and outcome.status == Status.INTERRUPTED
+        if lost and deaths >= MAX_DEATHS:
             reason = f"{outcome.reason}; so it was {deaths} times while it was tried"
             outcome = outcome.model_copy(update={"status": Status.FAILED, "reason": reason})
         self.ledger.finish(started.trial_id, outcome)

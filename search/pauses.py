@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from parefront.search.records import Outcome, Status
+from parefront.search.records import Outcome
 
 _FIRST, _LONGEST = 5.0, 300.0
 _DAY = 24 * 3600.0
@@ -13,9 +13,9 @@ _DAY = 24 * 3600.0
 
 @dataclass
 class Pauses:
-    """When the next trial may begin, after trials that were given back for want of the device.
+    """When the next trial may begin, after trials that were given back for want of their device.
 
-    The pauses grow from seconds to minutes, and end with the first trial that is not given back.
+    The pauses grow from seconds to minutes, and end with the first trial that fares otherwise.
 
     Attributes:
         longest: Seconds after which a device that stays away is not waited for any more.
@@ -40,7 +40,7 @@ class Pauses:
 
     def note(self, outcome: Outcome) -> None:
         """Takes note of how a trial ended."""
-        if outcome.status not in (Status.STOPPED, Status.INTERRUPTED):
+        if not outcome.device_away:
             self.reason, self._length = None, _FIRST
             return
         now = time.monotonic()

@@ -171,7 +171,8 @@ class Pipeline:
                 raise
             except DeviceAwayError as error:  # no fault of the candidate, unless it was its doing
                 given_back = Status.INTERRUPTED if error.begun else Status.STOPPED
-                return self._ended(trial, given_back, str(error))
+                outcome = self._ended(trial, given_back, str(error))
+                return outcome.model_copy(update={"device_away": True})
             except TrialError as error:
                 return self._ended(trial, Status.FAILED, str(error))
             except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed

@@ -48,7 +48,7 @@ def started(deaths: int) -> Started:
 
 def test_a_candidate_that_the_device_often_goes_away_from_fails(tmp_path: Path) -> None:
     told = Told()
-    gone = Outcome(status=Status.INTERRUPTED, reason="the device pi did not answer for 60 s")
+    gone = Outcome(status=Status.INTERRUPTED, reason="the device pi is away", device_away=True)
     for deaths in range(MAX_DEATHS):
         desk(tmp_path, told).finish(started(deaths), gone)
     *before, last = told.outcomes
@@ -57,14 +57,16 @@ def test_a_candidate_that_the_device_often_goes_away_from_fails(tmp_path: Path) 
     assert last.reason == f"{gone.reason}; so it was {MAX_DEATHS} times while it was tried"
 
 
-def test_what_was_stopped_makes_no_pause(tmp_path: Path) -> None:
+def test_what_was_cut_short_otherwise_makes_no_pause(tmp_path: Path) -> None:
     found = desk(tmp_path, Told())
     found.finish(started(0), found.stopped)
+    found.finish(started(0), Outcome(status=Status.INTERRUPTED, reason="its process died"))
     assert found.pauses.reason is None
 
 
 def test_a_launch_ends_when_its_device_stays_away(tmp_path: Path) -> None:
     found = desk(tmp_path, Told(), pauses=Pauses(longest=0))
-    found.finish(started(0), Outcome(status=Status.STOPPED, reason="the device did not answer"))
+    away = Outcome(status=Status.STOPPED, reason="the device did not answer", device_away=True)
+    found.finish(started(0), away)
     with pytest.raises(EngineError, match=r"did not answer; it was waited for 0 s; .*launch again"):
         found.next()

@@ -8,7 +8,7 @@ from parefront.search import pauses
 from parefront.search.pauses import Pauses
 from parefront.search.records import Outcome, Status
 
-AWAY = Outcome(status=Status.STOPPED, reason="the device pi did not answer for 60 s")
+AWAY = Outcome(status=Status.STOPPED, reason="the device pi is away", device_away=True)
 
 
 class Clock:

@@ -160,6 +160,7 @@ def _receive(store: Store, name: str, reference: Any) -> None:  # noqa: ANN401 (
             upload.write(content)
             upload.finish()
     except Refusal as error:
-        raise MeasurementError(f"the file cannot be kept for the device: {error}") from error
+        why = error.reason.partition(";")[0]  # the rest is about the options of an agent
+        raise MeasurementError(f"the file cannot be kept for the device: {why}") from error
     except RayError as error:  # whoever sent it is gone, and nobody waits
         raise MeasurementError(f"a file did not arrive: {error}") from error

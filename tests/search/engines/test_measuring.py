@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tempfile.mkdtemp(prefix="pf-")  # sockets need a short path
     kept = {name: os.environ.get(name) for name in ("TMPDIR", "XDG_CACHE_HOME")}
     os.environ |= {"TMPDIR": str(home), "XDG_CACHE_HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once in a process
     ray.init(
         num_cpus=1,
         resources={"device:main": 1},
@@ -170,10 +172,11 @@ def test_errors_are_those_of_the_device(device: MeasuringDevice, tmp_path: Path)
 
 
 def test_a_worker_elsewhere_measures_with_it(device: MeasuringDevice, model: Path) -> None:
-    def outputs(device: MeasuringDevice, path: str) -> Any:
+    def outputs(packed: bytes, path: str) -> Any:
+        device: MeasuringDevice = ray.cloudpickle.loads(packed)
         return device.run(Path(path), {"input": X}, **ORT, batch_size=7)
 
-    (output,) = ray.get(ray.remote(outputs).remote(device, str(model)))
+    (output,) = ray.get(ray.remote(outputs).remote(ray.cloudpickle.dumps(device), str(model)))
     np.testing.assert_allclose(output, X @ weights(8), rtol=1e-4, atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,13 @@ def test_the_node_of_a_device_comes_goes_and_comes_back(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pf-", ignore_cleanup_errors=True) as folder:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", NODES, str(model)],
-            env=os.environ | {"TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"},
+            env=os.environ
+            | {
+                "TMPDIR": folder,
+                "XDG_CACHE_HOME": folder,
+                "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                "RAY_USAGE_STATS_ENABLED": "0",
+            },
             capture_output=True,
             text=True,
             timeout=200,
