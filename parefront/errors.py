@@ -20,6 +20,7 @@ ParefrontError
 │   ├── BuildError                 the model could not become an artifact
 │   ├── ArtifactError              an artifact could not be written or read back
 │   └── MeasurementError           the target could not run or time the artifact
+│       └── DeviceAwayError            the device could not be reached; the trial is tried again
 ├── EngineError                trials cannot be evaluated any more, whatever they are
 └── BundleError                an exported bundle is not what it says
 ```
@@ -100,6 +101,19 @@ class ArtifactError(TrialError):
 
 class MeasurementError(TrialError):
     """The target could not run or time an artifact."""
+
+
+class DeviceAwayError(MeasurementError):
+    """The device could not be reached for as long as it is waited for.
+
+    Attributes:
+        begun: Whether it went away after this measurement was asked for, which may have been why.
+    """
+
+    def __init__(self, message: str, *, begun: bool = False) -> None:
+        """Says what happened."""
+        super().__init__(message)
+        self.begun = begun
 
 
 class EngineError(ParefrontError):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from parefront.errors import TrialError
+from parefront.errors import EngineError, TrialError
 from parefront.search.budget import Budget
 from parefront.search.heartbeat import Heartbeat
 from parefront.search.launch import Progress, Stop
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import MAX_DEATHS, Entry, Ledger
 from parefront.search.locks import Lock
+from parefront.search.pauses import Pauses
 from parefront.search.pipeline import Checks, Interrupted, NoChecks
 from parefront.search.proposer import Proposal, Proposer
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.turns import turn
 from parefront.spaces.space import Candidate
+
+_GLANCE = 0.2
+"""Seconds between looks at whether the launch is to end, while it waits."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Desk:
         trial_seconds: What one trial may take, or `None` for no limit.
         no_gain: Says why nothing more is to be gained, or `None`; asked before each draw.
         heartbeat: Tells which launches elsewhere live; without it all do.
+        pauses: When the next trial may begin, while a device is away.
     """
 
     ledger: Ledger
@@ -68,6 +73,7 @@ class Desk:
     trial_seconds: float | None = None
     no_gain: Callable[[Sequence[Entry]], str | None] | None = None
     heartbeat: Heartbeat | None = None
+    pauses: Pauses = field(default_factory=Pauses)
 
     was_stopped = "it was stopped"
     """Why a launch ended that was told to."""
@@ -77,10 +83,14 @@ class Desk:
     def next(self) -> Started | str:
         """A new trial, which is in the storage as running; or why there is none.
 
+        While a device is away it waits first, for as long as `pauses.left` says.
+
         Raises:
-            Interrupted: If a stop was requested while this waited for another launch.
+            Interrupted: If a stop was requested while it waited, for that or for another launch.
+            EngineError: If a device stays away.
             StorageError: If the storage fails.
         """
+        self._pause()
         chosen = self._turn()
         if isinstance(chosen, str) and self._settled():
             chosen = self._turn()
@@ -97,9 +107,17 @@ class Desk:
     def finish(self, started: Started, outcome: Outcome) -> None:
         """Records how a trial ended.
 
+        A candidate that lost its device too often is not tried again: it may be why.
+
         Raises:
             StorageError: If the storage fails.
         """
+        self.pauses.note(outcome)
+        deaths = started.deaths + 1
+        lost = outcome.device_away and outcome.status == Status.INTERRUPTED
+        if lost and deaths >= MAX_DEATHS:
+            reason = f"{outcome.reason}; so it was {deaths} times while it was tried"
+            outcome = outcome.model_copy(update={"status": Status.FAILED, "reason": reason})
         if self.ledger.finish(started.trial_id, outcome):
             self.progress.ended(started.number, outcome)
         else:
@@ -131,6 +149,20 @@ class Desk:
                 raise TrialError(took_too_long(self.trial_seconds))
 
         return tick
+
+    def _pause(self) -> None:
+        pauses = self.pauses
+        if pauses.too_long:
+            raise EngineError(
+                f"{pauses.reason}; it was waited for {pauses.longest:g} s; what was told is safe, "
+                "launch again to go on"
+            )
+        if pauses.left:
+            self.progress.phase(f"waiting {pauses.left:.0f} s, for {pauses.reason}")
+        while left := pauses.left:
+            if self.stop.requested:
+                raise Interrupted
+            time.sleep(min(left, _GLANCE))
 
     def _settled(self) -> bool:
         """Waits where there is nothing to do but for what a launch elsewhere may have left behind.

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from parefront.errors import AgentError, ArtifactError, StageError, TrialError
+from parefront.errors import AgentError, ArtifactError, DeviceAwayError, StageError, TrialError
 from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
@@ -175,6 +175,10 @@ class Pipeline:
             return self._ended(trial, Status.EARLY_STOPPED, reason)
         except (Interrupted, AgentError):  # no other trial would fare better with the agent
             raise
+        except DeviceAwayError as error:  # no fault of the candidate, unless it was its doing
+            given_back = Status.INTERRUPTED if error.begun else Status.STOPPED
+            outcome = self._ended(trial, given_back, str(error))
+            return outcome.model_copy(update={"device_away": True})
         except TrialError as error:
             return self._ended(trial, Status.FAILED, str(error))
         except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed

@@ -168,6 +168,7 @@ class Outcome(_Record):
         achieved: What each stage really did, by stage name.
         seconds: Time spent by step: `"stages"`, `"train"`, `"build"`, `"measure"`.
         rungs: What it was worth in the middle of its training, in order.
+        device_away: Whether it was given back because its device could not be reached.
     """
 
     status: Status
@@ -178,6 +179,7 @@ class Outcome(_Record):
     achieved: Mapping[str, Mapping[str, Any]] = {}
     seconds: Mapping[str, float] = {}
     rungs: tuple[Rung, ...] = ()
+    device_away: bool = False
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:

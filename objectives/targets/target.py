@@ -38,7 +38,7 @@ class Target(BaseModel):
         device: Address of a device agent, or `None` for this machine.
         token_file: File with the agent's token.
         certificate: Certificates to trust, in PEM, instead of the system's.
-        patience: Seconds for which an agent that cannot be reached is waited for.
+        patience: Seconds for which a device that cannot be reached is waited for.
         protocol: `"timed"` measures latency on this machine. `"fixed"` computes it from the
             length of the file, so that a search comes out the same everywhere, and says
             nothing about speed.
@@ -99,8 +99,8 @@ class Target(BaseModel):
         default=60.0,
         ge=0,
         allow_inf_nan=False,
-        description="Seconds for which an agent that cannot be reached is waited for, before the "
-        "trial fails.",
+        description="Seconds for which a device that cannot be reached is waited for, before its "
+        "trial is given back; it is tried again later.",
     )
     protocol: Literal["timed", "fixed"] = Field(
         default="timed",

@@ -73,19 +73,38 @@ def test_a_study_waits_for_an_agent_that_is_restarted(tmp_path: Path, agent: Age
     assert all(e.outcome is not None and "train" in e.outcome.seconds for e in trained)
 
 
-def test_a_study_goes_on_without_an_agent_that_stays_away(
+def test_no_trial_is_lost_to_an_agent_that_stays_away(tmp_path: Path, agent: AgentProcess) -> None:
+    said: list[str] = []
+
+    class Away(AfterTrials):
+        def phase(self, text: str) -> None:
+            said.append(text)
+            if text.startswith("waiting"):
+                agent.start()
+
+    found = study(tmp_path, agent, patience=0.5).optimize(trials=4, progress=Away(2, agent.kill))
+    frame = found.frame()
+    assert frame["state"].tolist() == ["complete"] * 2 + ["interrupted"] + ["complete"] * 2
+    assert "did not answer for 0.5 s" in frame["reason"].iloc[2]
+    assert frame["candidate_id"].iloc[2] == frame["candidate_id"].iloc[3]
+    assert any("waiting 5 s, for the agent at" in text for text in said)
+
+
+def test_a_launch_that_waits_for_an_agent_can_be_stopped(
     tmp_path: Path, agent: AgentProcess
 ) -> None:
+    class Impatient(AfterTrials):
+        def phase(self, text: str) -> None:
+            if text.startswith("waiting"):
+                found.stop()
+
     found = study(tmp_path, agent, patience=0.5)
-    found.optimize(trials=4, progress=AfterTrials(2, agent.kill))
-    frame = found.frame()
-    assert frame["state"].tolist() == ["complete"] * 2 + ["failed"] * 2
-    assert all("agent" in reason for reason in frame["reason"].iloc[2:])
+    found.optimize(trials=4, progress=Impatient(2, agent.kill))
+    assert found.ended == "it was stopped"
+    assert found.frame()["state"].tolist() == ["complete"] * 2 + ["interrupted"]
     agent.start()
-    found.optimize(trials=6)
-    frame = found.frame()
-    assert frame["state"].tolist() == ["complete"] * 2 + ["failed"] * 2 + ["complete"] * 2
-    assert frame["candidate_id"].is_unique
+    again = study(tmp_path, agent, patience=0.5).optimize(trials=4)
+    assert again.frame()["state"].eq("complete").sum() == 4
 
 
 def test_a_wrong_token_ends_the_study_at_once(tmp_path: Path, agent: AgentProcess) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from parefront.errors import StageError
+from parefront.errors import DeviceAwayError, StageError
 from parefront.objectives.measurement import Measurement
+from parefront.objectives.targets.fixed import FixedDevice
 from parefront.search.pipeline import Interrupted, Pipeline
 from parefront.search.records import Outcome, Rung, Status
 from parefront.search.stage_cache import StageCache
@@ -76,6 +77,19 @@ def test_what_is_hopeless_is_not_trained(ready: Pipeline, trainings: list[str]) 
     assert trainings == []
     assert set(outcome.measurements) == {"size"}
     assert outcome.artifact_sha256 is None
+
+
+@pytest.mark.parametrize(("begun", "status"), [(False, Status.STOPPED), (True, Status.INTERRUPTED)])
+def test_a_trial_whose_device_is_away_is_given_back(
+    ready: Pipeline, begun: bool, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise DeviceAwayError("the device did not answer", begun=begun)
+
+    monkeypatch.setattr(FixedDevice, "time", away)
+    outcome = evaluate(ready, None)
+    assert (outcome.status, outcome.reason) == (status, "the device did not answer")
+    assert outcome.device_away
 
 
 def test_what_was_measured_untrained_is_what_the_trained_file_has(ready: Pipeline) -> None:

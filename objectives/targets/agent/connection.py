@@ -13,7 +13,13 @@ from urllib.parse import unquote
 
 import httpx
 
-from parefront.errors import AgentError, CertificateError, MeasurementError, TokenError
+from parefront.errors import (
+    AgentError,
+    CertificateError,
+    DeviceAwayError,
+    MeasurementError,
+    TokenError,
+)
 from parefront.objectives.targets.agent.protocol import ERROR_HEADER, VERSION, VERSION_HEADER
 
 T = TypeVar("T")
@@ -86,7 +92,7 @@ class Connection:
                 from which on the patience counts anew.
 
         Raises:
-            MeasurementError: If there was no progress for as long as the patience lasts.
+            DeviceAwayError: If there was no progress for as long as the patience lasts.
             CertificateError: If the agent's certificate cannot be trusted.
         """
         heard = time.monotonic()
@@ -103,7 +109,7 @@ class Connection:
                 self._raise_if_hopeless(error)
                 left = heard + self._patience - time.monotonic()
                 if left <= 0:
-                    raise MeasurementError(
+                    raise DeviceAwayError(
                         f"the agent at {self.url} did not answer for {self._patience:g} s: "
                         f"{self._reason(error)}"
                     ) from error

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from parefront.errors import MeasurementError
+from parefront.errors import DeviceAwayError, MeasurementError
 from parefront.objectives.targets.agent.answers import last_line, save
 from parefront.objectives.targets.agent.connection import Connection, Interruption, answer_of
 from parefront.objectives.targets.agent.protocol import (
@@ -81,7 +81,7 @@ class RemoteDevice:
             token: Its token.
             timeout: Seconds after which a process of a measurement counts as hanging; waiting
                 for the measurements of others does not count.
-            patience: Seconds without any progress after which a measurement fails.
+            patience: Seconds without any progress after which the agent counts as away.
             certificate: Certificates to trust, in PEM, instead of the system's; for a
                 self-signed one, the agent's own.
 
@@ -251,7 +251,11 @@ class RemoteDevice:
                 raise Interruption("it has lost a file")
             return answer
 
-        answer = self._connection.persist(attempt)
+        try:
+            answer = self._connection.persist(attempt)
+        except DeviceAwayError as error:
+            error.begun = begun > 0
+            raise
         if "error" in answer:
             raise MeasurementError(_with_names(str(answer["error"]), files))
         try:

@@ -1,0 +1,72 @@
+"""The desk of a launch while a device is away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from filelock import FileLock
+
+from parefront.errors import EngineError
+from parefront.search.budget import Budget
+from parefront.search.desk import Desk, Started
+from parefront.search.launch import Silent, Stop
+from parefront.search.ledger import MAX_DEATHS
+from parefront.search.pauses import Pauses
+from parefront.search.pipeline import NoChecks
+from parefront.search.records import Outcome, Status
+from parefront.spaces.space import Candidate
+
+
+class Told:
+    """Remembers what a ledger is told."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def finish(self, trial_id: int, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def desk(folder: Path, ledger: Told, **more: Any) -> Desk:
+    return Desk(
+        ledger=cast("Any", ledger),
+        proposer=cast("Any", None),
+        checks=lambda _: NoChecks(),
+        budget=Budget(trials=3),
+        lock=FileLock(folder / "lock"),
+        stop=Stop(),
+        progress=Silent(),
+        **more,
+    )
+
+
+def started(deaths: int) -> Started:
+    return Started(1, 1, Candidate(), deaths, NoChecks())
+
+
+def test_a_candidate_that_the_device_often_goes_away_from_fails(tmp_path: Path) -> None:
+    told = Told()
+    gone = Outcome(status=Status.INTERRUPTED, reason="the device pi is away", device_away=True)
+    for deaths in range(MAX_DEATHS):
+        desk(tmp_path, told).finish(started(deaths), gone)
+    *before, last = told.outcomes
+    assert before == [gone] * (MAX_DEATHS - 1)
+    assert last.status == Status.FAILED
+    assert last.reason == f"{gone.reason}; so it was {MAX_DEATHS} times while it was tried"
+
+
+def test_what_was_cut_short_otherwise_makes_no_pause(tmp_path: Path) -> None:
+    found = desk(tmp_path, Told())
+    found.finish(started(0), found.stopped)
+    found.finish(started(0), Outcome(status=Status.INTERRUPTED, reason="its process died"))
+    assert found.pauses.reason is None
+
+
+def test_a_launch_ends_when_its_device_stays_away(tmp_path: Path) -> None:
+    found = desk(tmp_path, Told(), pauses=Pauses(longest=0))
+    away = Outcome(status=Status.STOPPED, reason="the device did not answer", device_away=True)
+    found.finish(started(0), away)
+    with pytest.raises(EngineError, match=r"did not answer; it was waited for 0 s; .*launch again"):
+        found.next()
