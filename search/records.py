@@ -79,8 +79,23 @@ class Owner(_Record):
     @classmethod
     def me(cls) -> Owner:
         """This process."""
-        process = psutil.Process()
-        return cls(host=socket.gethostname(), pid=os.getpid(), started=process.create_time())
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """A process of this machine.
+
+        Raises:
+            psutil.NoSuchProcess: If there is none.
+        """
+        started = psutil.Process(pid).create_time()
+        return cls(host=socket.gethostname(), pid=pid, started=started)
+
+    def same(self, other: Owner) -> bool:
+        """Whether both are one process."""
+        return (self.host, self.pid) == (other.host, other.pid) and (
+            abs(self.started - other.started) < 1.0
+        )
 
     def alive(self) -> bool:
         """Whether the process still runs; one on another machine is taken to."""
