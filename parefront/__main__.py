@@ -55,6 +55,13 @@ def launch(
         str | None, typer.Option(help="Time in all, such as 90s or 1h30m, instead of the file's.")
     ] = None,
     storage: Storage = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Where trials run, instead of the file's: 'process', which outlives crashes, or "
+            "'inline', for a debugger."
+        ),
+    ] = None,
 ) -> None:
     """Run a search, or go on with one.
 
@@ -70,7 +77,7 @@ def launch(
         limit = duration(time) if time is not None else None
     except ValueError as error:
         raise UsageError(f"--time: {error}") from error
-    chosen = Study.from_file(study, storage=storage)
+    chosen = Study.from_file(study, storage=storage, engine=engine)
     budget = chosen.budget(trials, limit)
     # Its own descriptor, because what libraries print while a model is exported is thrown away.
     with os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding) as file:

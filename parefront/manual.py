@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parefront.objectives.targets.target import Target
-from parefront.search.study_file import StudyFile, StudySection
+from parefront.search.study_file import EngineSection, StudyFile, StudySection
 from parefront.spaces.catalog import STAGES
 
 _EXAMPLE = """\
@@ -44,6 +44,7 @@ def study_manual() -> RenderableType:
     objectives = StudyFile.model_fields["objectives"].description
     sections.append(Text(f"[objectives]\n  {objectives}\n"))
     sections.append(_table("[target]", Target))
+    sections.append(_table("[engine]", EngineSection))
     sections.append(Text(f"[[start]]\n  {StudyFile.model_fields['start'].description}\n"))
     sections.append(Text(f"[space]\n  {StudyFile.model_fields['space'].description}\n"))
     for stage in STAGES:
@@ -59,7 +60,11 @@ def _table(title: str, model: type[BaseModel]) -> Table:
     table.add_column("meaning")
     meanings = _meanings(model)
     for name, field in model.model_fields.items():
-        default = "needed" if field.is_required() else _plain(field.get_default())
+        default = (
+            "needed"
+            if field.is_required()
+            else _plain(field.get_default(call_default_factory=True))
+        )
         table.add_row(Text(name), Text(default), Text(field.description or meanings.get(name, "")))
     return table
 

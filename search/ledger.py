@@ -49,7 +49,9 @@ _TWICE = Outcome(
 """Optuna repeats a transaction whose answer was lost, and the first may have been done."""
 
 MAX_DEATHS = 5
-"""A candidate that took its process down this often is not tried again."""
+"""A candidate whose process died this often is not tried again, whatever it died of."""
+QUARANTINE = 2
+"""The same where somebody saw how it died, so that it was not the user or a power cut."""
 
 
 @dataclass(frozen=True)
@@ -313,13 +315,39 @@ class Ledger:
             if self._made.get(entry.record.token, number) != number:
                 outcome = _TWICE
             elif not lives[entry.record.owner]:
-                outcome = entry.outcome or _abandoned(entry.record)
+                outcome = entry.outcome or died(entry.record.deaths)
             else:
                 continue
             trial_id = self._patience(lambda: self._trial_id(number))  # noqa: B023 - called here
             if self.finish(trial_id, outcome):
                 ended.append(number)
         return ended
+
+    def left_by(self, owner: Owner) -> list[Entry]:
+        """The trials that a process left unfinished when it died.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        return [
+            entry
+            for entry in self.entries()
+            if entry.status == Status.RUNNING and entry.record.owner.same(owner)
+        ]
+
+    def finish_left(self, entry: Entry, outcome: Outcome) -> Outcome:
+        """Ends a trial whose process died; if it was over and only not told, that is told.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        told = entry.outcome or outcome
+        trial_id = self._patience(lambda: self._trial_id(entry.trial.number))
+        self.finish(trial_id, told)
+        return told
 
 
 def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
@@ -343,12 +371,19 @@ def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     return again
 
 
-def _abandoned(record: TrialRecord) -> Outcome:
-    deaths = record.deaths + 1
-    if deaths >= MAX_DEATHS:
-        return Outcome(
-            status=Status.FAILED,
-            reason=f"its process died {deaths} times while it ran, for example by a crash or for "
-            "lack of memory",
-        )
-    return Outcome(status=Status.INTERRUPTED, reason="its process died while it ran")
+def died(before: int, how: str | None = None) -> Outcome:
+    """What becomes of a trial whose process died.
+
+    Args:
+        before: How many processes have died before while they tried its candidate.
+        how: How it died, if somebody saw that; then it is given up sooner.
+    """
+    deaths = before + 1
+    if deaths < (MAX_DEATHS if how is None else QUARANTINE):
+        reason = "its process died while it ran" + (f": {how}" if how else "")
+        return Outcome(status=Status.INTERRUPTED, reason=reason)
+    return Outcome(
+        status=Status.FAILED,
+        reason=f"quarantined: its process died {deaths} times while it ran, "
+        + (f"the last time {how}" if how else "for example by a crash or for lack of memory"),
+    )

@@ -181,7 +181,7 @@ class Pipeline:
             return outcome.model_copy(update={"device_away": True})
         except TrialError as error:
             return self._ended(trial, Status.FAILED, str(error))
-        except Exception as error:  # noqa: BLE001 - a failed trial is a result, whatever failed
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a failed trial is a result
             return self._ended(trial, Status.FAILED, f"{type(error).__name__}: {error}")
 
     def measured(self, artifact: Artifact) -> Outcome:

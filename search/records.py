@@ -84,12 +84,22 @@ class Owner(_Record):
     @classmethod
     def me(cls) -> Owner:
         """This process."""
-        process = psutil.Process()
-        return cls(
-            host=socket.gethostname(),
-            place=_place(),
-            pid=os.getpid(),
-            started=process.create_time(),
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """A process of this machine.
+
+        Raises:
+            psutil.NoSuchProcess: If there is none.
+        """
+        started = psutil.Process(pid).create_time()
+        return cls(host=socket.gethostname(), place=_place(), pid=pid, started=started)
+
+    def same(self, other: Owner) -> bool:
+        """Whether both are one process."""
+        return (self.place, self.pid) == (other.place, other.pid) and (
+            abs(self.started - other.started) < 1.0
         )
 
     @property

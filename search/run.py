@@ -9,11 +9,13 @@ from pathlib import Path
 from parefront.errors import StorageError, StudyNotFoundError, UsageError
 from parefront.objectives.targets.axes import refuse_dynamic
 from parefront.objectives.targets.catalog import runtime
+from parefront.search.attended import AttendedDevice
 from parefront.search.builder import Builder
 from parefront.search.desk import Desk
 from parefront.search.earlier import check_earlier
 from parefront.search.engines.catalog import ENGINES
 from parefront.search.engines.engine import Engine
+from parefront.search.engines.supervisor import Supervisor
 from parefront.search.files import StudyFiles
 from parefront.search.finals import build_finals
 from parefront.search.guidance import guidance
@@ -45,8 +47,18 @@ def launched(plan: Plan, progress: Progress, stop: Stop) -> str:
     Raises:
         ParefrontError: As `Study.optimize` does.
     """
-    kind = ENGINES[plan.settings.engine.name]
-    with kind.make(plan) as engine:
+    if ENGINES[plan.settings.engine.name].supervised:
+        return Supervisor(plan, progress, stop).run()
+    return driven(plan, progress, stop)
+
+
+def driven(plan: Plan, progress: Progress, stop: Stop) -> str:
+    """As `launched`, in this very process.
+
+    Raises:
+        ParefrontError: As `Study.optimize` does.
+    """
+    with ENGINES[plan.settings.engine.name].make(plan) as engine:
         return run(plan, engine, progress, stop)
 
 
@@ -78,7 +90,10 @@ def _run(plan: Plan, engine: Engine, progress: Progress, stop: Stop, stack: Exit
     progress.phase("checking the task")
     task = prepare(study.task(), seed=plan.settings.study.seed)
     _refuse_early(plan, task)
-    devices = {name: engine.device(name, t) for name, t in plan.settings.everywhere.items()}
+    devices = {
+        name: AttendedDevice(engine.device(name, target), stop)
+        for name, target in plan.settings.everywhere.items()
+    }
     known = _known_traits(plan) or traits(
         plan.settings.everywhere.values(), home_of(plan.url), devices.values()
     )

@@ -14,7 +14,7 @@ from parefront.search.plan import Plan
 from parefront.search.run import launched
 from parefront.search.storage import default_url
 from parefront.search.stored_study import OBJECT, StoredStudy
-from parefront.search.study_file import ENGINE, StudyFile
+from parefront.search.study_file import StudyFile
 from parefront.search.task import Task
 
 
@@ -50,7 +50,8 @@ class Study(StoredStudy):
         target: Where and how artifacts run.
         targets: Further targets by name; each candidate's latency is measured on all of them.
         space: Choices by stage name; every stage that fits the model by default.
-        engine: Where trials run: the name of an engine, or the keys of `[engine]`.
+        engine: Where trials run: the name of an engine, or the keys of `[engine]`; the engine
+            `"process"` by default.
         storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
 
     Raises:
@@ -84,7 +85,7 @@ class Study(StoredStudy):
         target: Target | Mapping[str, Any] | None = None,
         targets: Mapping[str, Target | Mapping[str, Any]] | None = None,
         space: Mapping[str, Mapping[str, Any]] | None = None,
-        engine: str | Mapping[str, Any] = ENGINE,
+        engine: str | Mapping[str, Any] | None = None,
         storage: str | None = None,
     ) -> None:
         content: dict[str, Any] = {
@@ -106,7 +107,7 @@ class Study(StoredStudy):
                 "sensitivity": sensitivity,
             },
             "start": [{stage: dict(config) for stage, config in one.items()} for one in start],
-            "engine": {"name": engine} if isinstance(engine, str) else dict(engine),
+            "engine": {"name": engine} if isinstance(engine, str) else dict(engine or {}),
         }
         if objectives is not None:
             named = (
@@ -126,18 +127,24 @@ class Study(StoredStudy):
         self._set(StudyFile.of(content).placed(Path.cwd()), given, Path.cwd(), storage)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, storage: str | None = None) -> Self:
+    def from_file(
+        cls, path: str | Path, *, storage: str | None = None, engine: str | None = None
+    ) -> Self:
         """The study that a study file describes.
 
         Args:
             path: The study file, in TOML.
             storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+            engine: Name of an engine, instead of the file's.
 
         Raises:
             StudyFileError: If the file is not valid.
         """
         study = cls.__new__(cls)
-        study._set(StudyFile.read(Path(path)), None, Path(path).resolve().parent, storage)
+        settings = StudyFile.read(Path(path))
+        if engine is not None:
+            settings = settings.on(engine)
+        study._set(settings, None, Path(path).resolve().parent, storage)
         return study
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -36,8 +37,10 @@ STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What the name of a study looks like."""
 SCREENING = "screening"
 AUTO = "auto"
-ENGINE = "inline"
-"""The engine of a study that names none."""
+ENGINE = "process"
+"""The engine of a study that names none, unless the environment does."""
+ENGINE_VARIABLE = "PAREFRONT_ENGINE"
+"""Environment variable that names the engine of studies that name none."""
 NAMES = [SCREENING, *SAMPLERS, AUTO]
 """All that `sampler` may say."""
 
@@ -178,9 +181,22 @@ class EngineSection(_Section):
     """Where trials run, and how many at once."""
 
     name: str = Field(
-        default=ENGINE,
+        default_factory=lambda: os.environ.get(ENGINE_VARIABLE, ENGINE),
+        validate_default=True,
         description="The engine. "
-        + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items()),
+        + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items())
+        + f" The environment variable {ENGINE_VARIABLE} names another default.",
+    )
+    hang: Seconds = Field(
+        default=600.0,
+        description='Time without a sign of life, such as "10m", after which what runs counts as '
+        "hanging, and is ended. Steps of training and measurements are signs of life.",
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="Megabytes that a trial may take, with all processes it starts, before it "
+        "fails; - for no limit.",
     )
 
     @field_validator("name")
@@ -193,7 +209,10 @@ class EngineSection(_Section):
     @model_validator(mode="after")
     def _taken(self) -> Self:
         takes = ENGINES[self.name].takes
+        fields = type(self).model_fields
         for key in sorted(self.model_fields_set - takes - {"name"}):
+            if getattr(self, key) == fields[key].default:  # as a study in a storage has them all
+                continue
             able = [name for name, kind in ENGINES.items() if key in kind.takes]
             raise ValueError(
                 f"the engine '{self.name}' has no use for '{key}'; {', '.join(able)} has"
@@ -248,6 +267,20 @@ class StudyFile(_Section):
             return self
         files = resolved(self.study.files, folder)
         return self.model_copy(update={"study": self.study.model_copy(update={"files": files})})
+
+    def on(self, engine: str) -> StudyFile:
+        """The same study on another engine, with those keys of `[engine]` that it takes.
+
+        Raises:
+            StudyFileError: If there is no such engine.
+        """
+        takes = ENGINES[engine].takes if engine in ENGINES else frozenset()
+        kept = {key: getattr(self.engine, key) for key in self.engine.model_fields_set & takes}
+        try:
+            section = EngineSection.model_validate(kept | {"name": engine})
+        except ValidationError as error:
+            raise StudyFileError(f"[engine] {_explain(error)}") from error
+        return self.model_copy(update={"engine": section})
 
     def beside(self, folder: Path) -> StudyFile:
         """The same study with its folder and the files of its targets taken from a folder."""

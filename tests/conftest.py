@@ -13,6 +13,8 @@ from benchmarks.postgres import postgres as postgres_of_the_machine
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts jobs in the background so, and programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# A test of something else than engines need not wait for a process that imports torch.
+os.environ.setdefault("PAREFRONT_ENGINE", "inline")
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 
 

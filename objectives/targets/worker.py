@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parefront.objectives.targets.lifeline import end_with
+
 if TYPE_CHECKING:
     from parefront.objectives.targets.runtime import Array, Session
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
-    _end_with(request["parent"])
+    end_with(request["parent"])
     if "limits" in request:
         from parefront.objectives.targets.limits import Limits, confine
 
@@ -122,16 +122,6 @@ def _open(request: dict[str, Any], role: str) -> Session:
         return runtime(request["runtime"]).open(Path(request[role]), request["threads"])
     except MeasurementError as error:
         raise MeasurementError(f"{role}: {error}") from error
-
-
-def _end_with(parent: int) -> None:
-    """Has the kernel kill this process when the asker dies, even by SIGKILL."""
-    import ctypes
-    import signal
-
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(1)
 
 
 if __name__ == "__main__":

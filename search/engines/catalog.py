@@ -21,12 +21,15 @@ class EngineKind:
         about: What it does, in a line.
         supervised: Whether the launch runs in a process of its own, which is watched, and begun
             again if it dies.
+        evaluates: Whether trials run in that very process, one at a time, so that what becomes of
+            it is the doing of the trial under way.
         takes: Keys of `[engine]` that mean something to it, besides `name`.
     """
 
     place: str
     about: str
     supervised: bool = False
+    evaluates: bool = False
     takes: frozenset[str] = field(default_factory=frozenset)
 
     def make(self, plan: Plan) -> Engine:
@@ -42,6 +45,14 @@ class EngineKind:
 
 
 ENGINES: Mapping[str, EngineKind] = {
+    "process": EngineKind(
+        "parefront.search.engines.inline:InlineEngine",
+        "trials run in a process of their own, whose crash, hang or lack of memory ends a trial "
+        "and not the study",
+        supervised=True,
+        evaluates=True,
+        takes=frozenset({"hang", "memory_mb"}),
+    ),
     "inline": EngineKind(
         "parefront.search.engines.inline:InlineEngine",
         "trials run in the launched process itself, as a debugger wants them",

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from filelock import FileLock
 
 from parefront.errors import EngineError
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk, Started
 from parefront.search.launch import Silent, Stop
 from parefront.search.ledger import MAX_DEATHS
+from parefront.search.locks import LockFile
 from parefront.search.pauses import Pauses
 from parefront.search.pipeline import NoChecks
 from parefront.search.records import Outcome, Status
@@ -35,7 +35,7 @@ def desk(folder: Path, ledger: Told, **more: Any) -> Desk:
         proposer=cast("Any", None),
         checks=lambda _: NoChecks(),
         budget=Budget(trials=3),
-        lock=FileLock(folder / "lock"),
+        lock=LockFile(folder / "lock"),
         stop=Stop(),
         progress=Silent(),
         **more,
