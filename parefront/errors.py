@@ -103,7 +103,16 @@ class MeasurementError(TrialError):
 
 
 class EngineError(ParefrontError):
-    """Trials cannot be evaluated any more, whatever they are; what was told is safe."""
+    """Trials cannot be evaluated any more, whatever they are; what was told is safe.
+
+    Args:
+        message: What happened, and what to do.
+        again: Whether it may go on by itself after a while, such as when a cluster is away.
+    """
+
+    def __init__(self, message: str, *, again: bool = False) -> None:
+        super().__init__(message)
+        self.again = again
 
 
 class BundleError(ParefrontError):

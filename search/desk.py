@@ -12,7 +12,7 @@ from filelock import FileLock
 from parefront.errors import TrialError
 from parefront.search.budget import Budget
 from parefront.search.launch import Progress, Stop
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import Entry, Ledger, died
 from parefront.search.pipeline import Checks, Interrupted, NoChecks
 from parefront.search.proposer import Proposal, Proposer
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
@@ -100,13 +100,30 @@ class Desk:
         self.ledger.finish(started.trial_id, outcome)
         self.progress.ended(started.number, outcome)
 
-    def give_up(self, started: Started) -> None:
+    def give_up(self, started: Started, reason: str | None = None) -> None:
         """Records that a trial was left; its candidate is tried again.
+
+        Args:
+            started: The trial.
+            reason: Why, if not for a stop; it was no doing of the candidate's.
 
         Raises:
             StorageError: If the storage fails.
         """
-        self.ledger.finish(started.trial_id, self.stopped)
+        outcome = self.stopped.model_copy(update={"reason": reason}) if reason else self.stopped
+        self.ledger.finish(started.trial_id, outcome)
+
+    def lost(self, started: Started, how: str) -> None:
+        """Records that the process of a trial died; its candidate is tried once more.
+
+        Args:
+            started: The trial.
+            how: How the process died.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        self.finish(started, died(started.deaths, how))
 
     def ticking(self) -> Callable[[], None]:
         """What a trial calls between short steps of work; its time starts now.

@@ -46,7 +46,11 @@ class Silent:
 
 
 class Stop:
-    """A request to end a launch, which may come from another thread or a signal handler."""
+    """A request to end a launch, which may come from another thread or a signal handler.
+
+    Whatever works on a launch asks between short steps whether to end, and so shows that it goes
+    on to whoever watches it; what takes longer calls `attend` meanwhile.
+    """
 
     def __init__(self) -> None:
         self._soon = threading.Event()
@@ -57,6 +61,13 @@ class Stop:
         self._soon.set()
         if now:
             self._now.set()
+
+    def attend(self) -> None:
+        """Shows that the launch goes on; nobody watches one that is told with this very object."""
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for the request to end for some seconds; whether it came."""
+        return self._soon.wait(seconds)
 
     @property
     def requested(self) -> bool:

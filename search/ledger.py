@@ -44,7 +44,9 @@ _CUT_SHORT = (Status.STOPPED, Status.INTERRUPTED)
 """What is tried again."""
 
 MAX_DEATHS = 5
-"""A candidate that took its process down this often is not tried again."""
+"""A candidate whose process died this often is not tried again, whatever it died of."""
+QUARANTINE = 2
+"""The same where somebody saw how it died, so that it was not the user or a power cut."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ class Ledger:
                 continue
             number = entry.trial.number
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
-            self.finish(trial_id, entry.outcome or _abandoned(entry.record))
+            self.finish(trial_id, entry.outcome or died(entry.record.deaths))
             ended.append(number)
         return ended
 
@@ -286,15 +288,22 @@ def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     return again
 
 
-def _abandoned(record: TrialRecord) -> Outcome:
-    deaths = record.deaths + 1
-    if deaths >= MAX_DEATHS:
-        return Outcome(
-            status=Status.FAILED,
-            reason=f"its process died {deaths} times while it ran, for example by a crash or for "
-            "lack of memory",
-        )
-    return Outcome(status=Status.INTERRUPTED, reason="its process died while it ran")
+def died(before: int, how: str | None = None) -> Outcome:
+    """What becomes of a trial whose process died.
+
+    Args:
+        before: How many processes have died before while they tried its candidate.
+        how: How it died, if somebody saw that; then it is given up sooner.
+    """
+    deaths = before + 1
+    if deaths < (MAX_DEATHS if how is None else QUARANTINE):
+        reason = "its process died while it ran" + (f": {how}" if how else "")
+        return Outcome(status=Status.INTERRUPTED, reason=reason)
+    return Outcome(
+        status=Status.FAILED,
+        reason=f"quarantined: its process died {deaths} times while it ran, "
+        + (f"the last time {how}" if how else "for example by a crash or for lack of memory"),
+    )
 
 
 def failed(error: Exception) -> StorageError:

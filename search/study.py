@@ -122,18 +122,30 @@ class Study(StoredStudy):
         self._set(StudyFile.of(content), given, Path.cwd(), storage)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, storage: str | None = None) -> Self:
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        storage: str | None = None,
+        engine: str | None = None,
+        address: str | None = None,
+    ) -> Self:
         """The study that a study file describes.
 
         Args:
             path: The study file, in TOML.
             storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
+            engine: Name of an engine, instead of the file's.
+            address: Cluster that the engine joins, instead of the file's.
 
         Raises:
             StudyFileError: If the file is not valid.
         """
         study = cls.__new__(cls)
-        study._set(StudyFile.read(Path(path)), None, Path(path).resolve().parent, storage)
+        settings = StudyFile.read(Path(path))
+        if engine is not None or address is not None:
+            settings = settings.on(engine, address)
+        study._set(settings, None, Path(path).resolve().parent, storage)
         return study
 
     @classmethod

@@ -158,6 +158,52 @@ class EngineSection(_Section):
         description="The engine. "
         + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items()),
     )
+    hang: Seconds = Field(
+        default=600.0,
+        description='Time without a sign of life, such as "10m", after which what runs counts as '
+        "hanging, and is ended. Steps of training and measurements are signs of life.",
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="Megabytes that a trial needs; - for no limit.",
+    )
+    address: str | None = Field(
+        default=None,
+        description='The Ray cluster to join: "auto" for the one of this machine, or host:port of '
+        "its head; - to start Ray here for the launch.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trials at once, at most; - for as many as the cluster has room for now.",
+    )
+    cpus: float = Field(default=1.0, gt=0, le=1024, description="Cores of a trial.")
+    gpus: float = Field(
+        default=0.0, ge=0, le=1024, description="GPUs of a trial; a share of one may be given."
+    )
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="Further resources of Ray that a trial needs, such as {bignode = 1}.",
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def _custom(cls, resources: dict[str, float]) -> dict[str, float]:
+        known = {"cpu": "cpus", "gpu": "gpus", "memory": "memory_mb"}
+        for name, amount in resources.items():
+            if name.lower() in known:
+                raise ValueError(f"'{name}' has a key of its own, '{known[name.lower()]}'")
+            if not amount > 0:
+                raise ValueError(f"expected an amount of '{name}' above 0")
+        return resources
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _shared(cls, amount: float) -> float:
+        if amount > 1 and not amount.is_integer():
+            raise ValueError("expected a whole number, or a share of one")
+        return amount
 
     @field_validator("name")
     @classmethod
@@ -169,7 +215,13 @@ class EngineSection(_Section):
     @model_validator(mode="after")
     def _taken(self) -> Self:
         takes = ENGINES[self.name].takes
+        blank = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in type(self).model_fields.items()
+        }
         for key in sorted(self.model_fields_set - takes - {"name"}):
+            if getattr(self, key) == blank[key]:  # as a study in a storage has them all
+                continue
             able = [name for name, kind in ENGINES.items() if key in kind.takes]
             raise ValueError(
                 f"the engine '{self.name}' has no use for '{key}'; {', '.join(able)} has"
@@ -217,6 +269,27 @@ class StudyFile(_Section):
         """All targets by name, the main one under `None`."""
         main: dict[str | None, Target] = {None: self.target}
         return main | {name: target for name, target in self.targets.items()}  # noqa: C416 (keys may be None)
+
+    def on(self, engine: str | None, address: str | None = None) -> StudyFile:
+        """The same study on another engine, with those keys of `[engine]` that it takes.
+
+        Args:
+            engine: Name of the engine; `None` for the study's own.
+            address: What the engine joins, instead of the study's own.
+
+        Raises:
+            StudyFileError: If there is no such engine, or it joins nothing.
+        """
+        name = engine or self.engine.name
+        takes = ENGINES[name].takes if name in ENGINES else frozenset()
+        given = {key: getattr(self.engine, key) for key in self.engine.model_fields_set & takes}
+        if address is not None:
+            given["address"] = address
+        try:
+            section = EngineSection.model_validate(given | {"name": name})
+        except ValidationError as error:
+            raise StudyFileError(f"[engine] {_explain(error)}") from error
+        return self.model_copy(update={"engine": section})
 
     def beside(self, folder: Path) -> StudyFile:
         """The same study with the files of its targets taken from a folder."""

@@ -36,6 +36,16 @@ class Candidate:
 
     configs: tuple[tuple[str, StageConfig], ...] = ()
 
+    @classmethod
+    def of(cls, configs: Mapping[str, Mapping[str, Any]]) -> Candidate:
+        """The candidate of JSON-able configs as `as_dict` gave them, of whatever space.
+
+        Raises:
+            ValidationError: If a config is not valid.
+        """
+        types = {stage.name: stage.config_type for stage in STAGES}
+        return cls(tuple((name, types[name].model_validate(x)) for name, x in configs.items()))
+
     @property
     def id(self) -> str:
         """Content address: 16 hexadecimal digits that depend on nothing but the configs."""
