@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -85,7 +86,7 @@ class Cluster:
             if self.address is None:
                 self._start()
             else:
-                ray.init(address=self.address, **_QUIET)
+                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             self.close()
             raise EngineError(self._failed(error), again=self.address is not None) from error
@@ -127,16 +128,14 @@ class Cluster:
         Args:
             needs: Resources of one.
         """
-        return sum(
-            int(
-                min(
-                    (node["Resources"].get(name, 0.0) + 1e-9) // need
-                    for name, need in needs.items()
+        found = 0
+        for node in nodes():
+            has = node["Resources"]
+            if node["Alive"]:
+                found += int(
+                    min((has.get(name, 0.0) + 1e-9) // need for name, need in needs.items())
                 )
-            )
-            for node in ray.nodes()
-            if node["Alive"]
-        )
+        return found
 
     def _start(self) -> None:
         # Ray's way to keep every port on loopback: a cluster of other machines is not wanted.
@@ -157,7 +156,8 @@ class Cluster:
             resources=self._resources,
             include_dashboard=False,
             _temp_dir=str(self._folder),
-            **_QUIET,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
 
     def _failed(self, error: Exception) -> str:
@@ -179,13 +179,6 @@ class Cluster:
 def _token() -> str:
     """The token of clusters of this process; Ray reads it only once."""
     return secrets.token_hex(32)
-
-
-_QUIET: dict[str, object] = {
-    "log_to_driver": False,
-    "logging_level": logging.ERROR,
-    "configure_logging": True,
-}
 
 
 class Watch(threading.Thread):
@@ -216,8 +209,14 @@ class Watch(threading.Thread):
                 continue
             answered = time.monotonic()
             try:
-                mine = [node for node in ray.nodes() if node["NodeID"] == self._node]
+                mine = [node for node in nodes() if node["NodeID"] == self._node]
             except Exception:  # noqa: BLE001, S112 - of a head that went away meanwhile
                 continue
             if not any(node["Alive"] for node in mine):
                 self.gone = "the node of this launch left it"
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster."""
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return found

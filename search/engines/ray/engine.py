@@ -52,9 +52,7 @@ class RayEngine:
         self.plan = plan
         section = plan.settings.engine
         self._needs = needs(section)
-        self._cluster = Cluster(
-            section.address, len(os.sched_getaffinity(0)), dict(section.resources)
-        )
+        self._cluster = Cluster(section.address, len(os.sched_getaffinity(0)))
         self._devices: Mapping[str | None, Device] = {}
 
     def __enter__(self) -> Self:

@@ -146,7 +146,8 @@ class Job:
             UsageError: If the task cannot be told to another process.
         """
         try:
-            return cloudpickle.dumps(self)
+            packed: bytes = cloudpickle.dumps(self)
+            return packed
         except Exception as error:  # whatever a user's object raises
             raise UsageError(
                 f"the task cannot be told to the workers ({error}); name it as "

@@ -14,7 +14,7 @@ from parefront.search.engines.ray.conductor import Conductor
 from parefront.search.engines.ray.talk import Report
 
 
-class DeskScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's decorators have no types
+class DeskScheduler(FIFOScheduler):
     """Has the launch judge what trials report, in the order in which reports come.
 
     A trial that is to stop half-way is told so before its next step, and ends itself there: what it
@@ -25,7 +25,7 @@ class DeskScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's decorators ha
     """
 
     def __init__(self, conductor: Conductor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._conductor = conductor
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002
@@ -44,7 +44,7 @@ class DeskScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's decorators ha
         self._conductor.died(trial.trial_id, how)
 
 
-class Lookout(Callback):  # type: ignore[misc]  # Ray's decorators have no types
+class Lookout(Callback):
     """Looks after the trials at each step of Tune.
 
     Args:
@@ -63,7 +63,7 @@ class Lookout(Callback):  # type: ignore[misc]  # Ray's decorators have no types
                 ray.kill(actor)
 
 
-class Leaving(Stopper):  # type: ignore[misc]  # Ray's decorators have no types
+class Leaving(Stopper):
     """Ends everything at once when a conductor says so.
 
     Args:

@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from parefront.search.engines.ray.conductor import Conductor
 
 
-class DeskSearcher(Searcher):  # type: ignore[misc]  # Ray's decorators have no types
+class DeskSearcher(Searcher):
     """Gives Tune the trials that a conductor takes from the desk.
 
     Args:
@@ -20,7 +20,9 @@ class DeskSearcher(Searcher):  # type: ignore[misc]  # Ray's decorators have no 
         super().__init__()
         self._conductor = conductor
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(  # type: ignore[override]  # as Tune has it, which says so in its docstring alone
+        self, trial_id: str
+    ) -> dict[str, Any] | str | None:
         """The next candidate, `None` while there is none, `FINISHED` at the end."""
         taken = self._conductor.take(trial_id)
         if taken is None:

@@ -40,7 +40,7 @@ class _Signs(Stop):
         self._worker.line.sign()
 
 
-class Evaluation(Trainable):  # type: ignore[misc]  # Ray's decorators have no types
+class Evaluation(Trainable):
     """Evaluates candidates in a thread of its own, and reports what comes from there.
 
     The pipeline is made for the first candidate and kept for those that follow.
