@@ -177,7 +177,7 @@ def tune_functions(trials: int) -> float:
 
     times: list[float] = []
 
-    class Noted(tune.Callback):  # type: ignore[misc]  # Ray's decorators have no types
+    class Noted(tune.Callback):
         """Notes when trials ended."""
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002

@@ -58,9 +58,13 @@ def launch(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Where trials run, instead of the file's: 'process', which outlives crashes, or "
-            "'inline', for a debugger."
+            help="Where trials run, instead of the file's: 'ray' for several at once, on this "
+            "machine or a cluster, or 'inline', for a debugger."
         ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="The Ray cluster to join, instead of the file's: 'auto' or host:port."),
     ] = None,
 ) -> None:
     """Run a search, or go on with one.
@@ -77,7 +81,7 @@ def launch(
         limit = duration(time) if time is not None else None
     except ValueError as error:
         raise UsageError(f"--time: {error}") from error
-    chosen = Study.from_file(study, storage=storage, engine=engine)
+    chosen = Study.from_file(study, storage=storage, engine=engine, address=address)
     budget = chosen.budget(trials, limit)
     # Its own descriptor, because what libraries print while a model is exported is thrown away.
     with os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding) as file:

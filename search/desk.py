@@ -11,7 +11,7 @@ from parefront.errors import EngineError, TrialError
 from parefront.search.budget import Budget
 from parefront.search.heartbeat import Heartbeat
 from parefront.search.launch import Progress, Stop
-from parefront.search.ledger import MAX_DEATHS, Entry, Ledger
+from parefront.search.ledger import MAX_DEATHS, Entry, Ledger, died
 from parefront.search.locks import Lock
 from parefront.search.pauses import Pauses
 from parefront.search.pipeline import Checks, Interrupted, NoChecks
@@ -126,13 +126,30 @@ class Desk:
                 "this one; its candidate is tried again"
             )
 
-    def give_up(self, started: Started) -> None:
+    def give_up(self, started: Started, reason: str | None = None) -> None:
         """Records that a trial was left; its candidate is tried again.
+
+        Args:
+            started: The trial.
+            reason: Why, if not for a stop; it was no doing of the candidate's.
 
         Raises:
             StorageError: If the storage fails.
         """
-        self.ledger.finish(started.trial_id, self.stopped)
+        outcome = self.stopped.model_copy(update={"reason": reason}) if reason else self.stopped
+        self.ledger.finish(started.trial_id, outcome)
+
+    def lost(self, started: Started, how: str) -> None:
+        """Records that the process of a trial died; its candidate is tried once more.
+
+        Args:
+            started: The trial.
+            how: How the process died.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        self.finish(started, died(started.deaths, how))
 
     def ticking(self) -> Callable[[], None]:
         """What a trial calls between short steps of work; its time starts now.

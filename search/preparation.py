@@ -28,7 +28,7 @@ from parefront.search.seeds import derive_seed
 from parefront.search.stage_cache import chained
 from parefront.search.stage_code import Undescribed, object_digest, versions
 from parefront.search.store import ArtifactStore
-from parefront.search.study_record import BaselineRecord, Calibration
+from parefront.search.study_record import BaselineRecord, Calibration, StudyRecord
 from parefront.search.task import PreparedTask
 
 
@@ -115,12 +115,7 @@ def prepared_pipeline(
             further={name: each for name, each in found.items() if name is not None},
             **found[None].model_dump(),
         )
-        ready = Pipeline(
-            builder,
-            scenes(task, settings, task.validation, artifact, baseline, devices),
-            store,
-            measures,
-        )
+        ready = pipeline_of(study.record, baseline, builder, store, devices)
         progress.phase("measuring the baseline")
         # What cannot be measured here at all is said before anything is searched.
         for each in measures:
@@ -136,12 +131,35 @@ def prepared_pipeline(
                 f"({_differences(recorded.fingerprint, facts)}), and latencies of two devices "
                 "share no front; launch it there, or give the study another name"
             )
-    artifact = store.get(baseline.artifact_sha256, form)
+    return pipeline_of(study.record, baseline, builder, store, devices)
+
+
+def pipeline_of(
+    record: StudyRecord,
+    baseline: BaselineRecord,
+    builder: Builder,
+    store: ArtifactStore,
+    devices: Devices,
+) -> Pipeline:
+    """The pipeline of a study whose baseline is known.
+
+    Args:
+        record: What was written when the study was created.
+        baseline: What was written when its baseline had been calibrated.
+        builder: A builder with the trained baseline.
+        store: Keeps the artifacts; it has the baseline's.
+        devices: Where artifacts are measured, by target.
+
+    Raises:
+        ArtifactError: If the baseline's artifact is missing or damaged.
+    """
+    settings, task = record.settings, builder.task
+    artifact = store.get(baseline.artifact_sha256, runtime(settings.target.runtime).format)
     return Pipeline(
         builder,
         scenes(task, settings, task.validation, artifact, baseline, devices),
         store,
-        measures,
+        measures_of(record),
     )
 
 

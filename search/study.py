@@ -128,7 +128,12 @@ class Study(StoredStudy):
 
     @classmethod
     def from_file(
-        cls, path: str | Path, *, storage: str | None = None, engine: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        storage: str | None = None,
+        engine: str | None = None,
+        address: str | None = None,
     ) -> Self:
         """The study that a study file describes.
 
@@ -136,14 +141,15 @@ class Study(StoredStudy):
             path: The study file, in TOML.
             storage: Optuna storage URL; the SQLite file under `.parefront/` by default.
             engine: Name of an engine, instead of the file's.
+            address: Cluster that the engine joins, instead of the file's.
 
         Raises:
             StudyFileError: If the file is not valid.
         """
         study = cls.__new__(cls)
         settings = StudyFile.read(Path(path))
-        if engine is not None:
-            settings = settings.on(engine)
+        if engine is not None or address is not None:
+            settings = settings.on(engine, address)
         study._set(settings, None, Path(path).resolve().parent, storage)
         return study
 

@@ -196,8 +196,44 @@ class EngineSection(_Section):
         default=None,
         ge=1,
         description="Megabytes that a trial may take, with all processes it starts, before it "
-        "fails; - for no limit.",
+        "fails, and that a Ray cluster keeps free for it; - for no limit.",
     )
+    address: str | None = Field(
+        default=None,
+        description='The Ray cluster to join: "auto" for the one of this machine, or host:port of '
+        "its head; - to start Ray here for the launch.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trials at once, at most; - for as many as the cluster has room for now.",
+    )
+    cpus: float = Field(default=1.0, gt=0, le=1024, description="Cores of a trial.")
+    gpus: float = Field(
+        default=0.0, ge=0, le=1024, description="GPUs of a trial; a share of one may be given."
+    )
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="Further resources of Ray that a trial needs, such as {bignode = 1}.",
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def _custom(cls, resources: dict[str, float]) -> dict[str, float]:
+        known = {"cpu": "cpus", "gpu": "gpus", "memory": "memory_mb"}
+        for name, amount in resources.items():
+            if name.lower() in known:
+                raise ValueError(f"'{name}' has a key of its own, '{known[name.lower()]}'")
+            if not amount > 0:
+                raise ValueError(f"expected an amount of '{name}' above 0")
+        return resources
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _shared(cls, amount: float) -> float:
+        if amount > 1 and not amount.is_integer():
+            raise ValueError("expected a whole number, or a share of one")
+        return amount
 
     @field_validator("name")
     @classmethod
@@ -209,9 +245,12 @@ class EngineSection(_Section):
     @model_validator(mode="after")
     def _taken(self) -> Self:
         takes = ENGINES[self.name].takes
-        fields = type(self).model_fields
+        blank = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in type(self).model_fields.items()
+        }
         for key in sorted(self.model_fields_set - takes - {"name"}):
-            if getattr(self, key) == fields[key].default:  # as a study in a storage has them all
+            if getattr(self, key) == blank[key]:  # as a study in a storage has them all
                 continue
             able = [name for name, kind in ENGINES.items() if key in kind.takes]
             raise ValueError(
@@ -268,16 +307,23 @@ class StudyFile(_Section):
         files = resolved(self.study.files, folder)
         return self.model_copy(update={"study": self.study.model_copy(update={"files": files})})
 
-    def on(self, engine: str) -> StudyFile:
+    def on(self, engine: str | None, address: str | None = None) -> StudyFile:
         """The same study on another engine, with those keys of `[engine]` that it takes.
 
+        Args:
+            engine: Name of the engine; `None` for the study's own.
+            address: What the engine joins, instead of the study's own.
+
         Raises:
-            StudyFileError: If there is no such engine.
+            StudyFileError: If there is no such engine, or it joins nothing.
         """
-        takes = ENGINES[engine].takes if engine in ENGINES else frozenset()
-        kept = {key: getattr(self.engine, key) for key in self.engine.model_fields_set & takes}
+        name = engine or self.engine.name
+        takes = ENGINES[name].takes if name in ENGINES else frozenset()
+        given = {key: getattr(self.engine, key) for key in self.engine.model_fields_set & takes}
+        if address is not None:
+            given["address"] = address
         try:
-            section = EngineSection.model_validate(kept | {"name": engine})
+            section = EngineSection.model_validate(given | {"name": name})
         except ValidationError as error:
             raise StudyFileError(f"[engine] {_explain(error)}") from error
         return self.model_copy(update={"engine": section})

@@ -57,5 +57,11 @@ ENGINES: Mapping[str, EngineKind] = {
         "parefront.search.engines.inline:InlineEngine",
         "trials run in the launched process itself, as a debugger wants them",
     ),
+    "ray": EngineKind(
+        "parefront.search.engines.ray.engine:RayEngine",
+        "trials run at once on the workers of a Ray cluster, or of this machine",
+        supervised=True,
+        takes=frozenset({"address", "workers", "cpus", "gpus", "memory_mb", "resources", "hang"}),
+    ),
 }
 """All engines by name."""

@@ -1,0 +1,222 @@
+"""The launch's side of what runs on the workers: which trials are out, and what becomes of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import parefront.errors
+from parefront.errors import EngineError, ParefrontError
+from parefront.search.budget import describe
+from parefront.search.desk import Desk, Started, took_too_long
+from parefront.search.engines.ray.talk import Answer, Kind, Report
+from parefront.search.pipeline import Interrupted
+from parefront.search.records import Outcome, Status
+
+OVERTIME = 30.0
+"""Seconds beyond its time that a trial has to say itself that it took too long."""
+STILLBORN = 3
+"""So many workers in a row that die before they begin: there is something wrong with all."""
+MOVES = 3
+"""So many nodes that go away under one candidate: it may be its doing."""
+
+_NODE = re.compile(r"node (has died|was|died|is dead)|[Oo]wner's node|node_death|preempted")
+_DETAIL = re.compile(r"Worker exit detail: (.+?)(?: Some common causes|$)", re.DOTALL)
+
+
+@dataclass
+class Out:
+    """A trial that a worker has.
+
+    Attributes:
+        started: The trial.
+        began: When its evaluation began; `None` while it waits for a worker.
+        seen: When it last gave a sign of life; `None` while no worker has reported.
+        signs: Signs of life so far.
+        verdict: What becomes of it when its worker ends, which was told to.
+    """
+
+    started: Started
+    began: float | None = None
+    seen: float | None = None
+    signs: int = -1
+    verdict: Outcome | None = None
+
+
+class Conductor:
+    """Takes trials from a desk for Tune, and gives them back.
+
+    Nothing it is asked by Tune raises: an error is kept in `error`, and ends the search.
+
+    Args:
+        desk: Hands out trials.
+        workers: How many trials may be out at once.
+        lost: An error if the cluster is gone.
+        hang: Seconds without a sign of life after which a trial counts as hanging.
+
+    Attributes:
+        out: The trials that are out, by Tune's id.
+        ended: Why there are no more, once that is so.
+        error: What ends the search.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        workers: Callable[[], int],
+        lost: Callable[[], EngineError | None],
+        hang: float,
+    ) -> None:
+        self.desk = desk
+        self.out: dict[str, Out] = {}
+        self.ended: str | None = None
+        self.error: BaseException | None = None
+        self._workers = workers
+        self._lost = lost
+        self._hang = hang
+        self._stillborn = 0
+        self._moves: Counter[str] = Counter()
+
+    @property
+    def over(self) -> bool:
+        """Whether to leave everything at once."""
+        return self.error is not None or self.desk.stop.requested_now
+
+    def take(self, key: str) -> Started | str | None:
+        """A trial for a worker, or why there are no more; `None` while others decide that."""
+        if self.over or self.desk.stop.requested:
+            self.ended = self.desk.was_stopped
+        elif len(self.out) >= self._workers():
+            return None
+        # What runs may yet be interrupted, and has to be tried again: the end is not the end.
+        elif self.ended is None or not self.out:
+            with self._kept():
+                try:
+                    chosen = self.desk.next()
+                except Interrupted:
+                    chosen = self.desk.was_stopped
+                if isinstance(chosen, Started):
+                    self.out[key] = Out(chosen)
+                    return chosen
+                self.ended = chosen
+        return None if self.out else self.ended or self.desk.was_stopped
+
+    def hear(self, key: str, report: Report) -> Answer | None:
+        """Takes a report; returns what to answer, if it asks."""
+        out = self.out.get(key)
+        if out is None:
+            return None
+        now = time.monotonic()
+        if report.kind != Kind.ALIVE or report.signs != out.signs:
+            out.seen, out.signs = now, report.signs
+        if report.kind == Kind.BEGAN:
+            out.began, self._stillborn = now, 0
+        with self._kept():
+            if report.kind == Kind.GATE:
+                checks, candidate = out.started.checks, out.started.candidate
+                return Answer(hopeless=checks.hopeless(candidate, report.known))
+            if report.kind == Kind.RUNG:
+                return Answer(rung=out.started.checks.judge(report.share, report.values))
+            if report.kind == Kind.BROKEN and report.error is not None:
+                self.error = self.error or _raised(*report.error)
+            if report.kind == Kind.OUTCOME and report.outcome is not None:
+                self._back(key)
+                self.desk.finish(out.started, report.outcome)
+        return None
+
+    def died(self, key: str, how: str) -> None:
+        """The worker of a trial is gone.
+
+        Args:
+            key: Tune's id of the trial.
+            how: What Ray says of it.
+        """
+        out = self._back(key)
+        if out is None:
+            return
+        with self._kept():
+            self.error = self.error or self._lost()
+            if out.verdict is not None:
+                self.desk.finish(out.started, out.verdict)
+            elif self.error is not None:
+                self.desk.give_up(out.started, str(self.error))
+            elif _NODE.search(how) and self._moved(out):
+                self.desk.give_up(out.started, "the node it ran on left the cluster")
+            elif out.began is None:
+                self.desk.give_up(out.started, "its worker died before it began")
+                self._stillborn += 1
+                if self._stillborn >= STILLBORN:
+                    self.error = EngineError(
+                        f"{STILLBORN} workers died one after another before they began: "
+                        f"{_brief(how)}; run the study with the engine 'inline' to see why"
+                    )
+            else:
+                self.desk.lost(out.started, _brief(how))
+
+    def overdue(self) -> list[str]:
+        """Trials whose workers are to be ended, by Tune's id; called often."""
+        self.error = self.error or self._lost()
+        now, found = time.monotonic(), []
+        for key, out in self.out.items():
+            reason = self._too_long(out, now)
+            if reason is not None and out.verdict is None:
+                out.verdict = Outcome(status=Status.FAILED, reason=reason)
+                found.append(key)
+        return found
+
+    def leave(self) -> None:
+        """Gives up what is still out.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
+        reason = str(self.error) if self.error is not None else None
+        for key in list(self.out):
+            self.desk.give_up(self.out.pop(key).started, reason)
+
+    def _back(self, key: str) -> Out | None:
+        # With room again, and perhaps a candidate to be tried again, the desk is asked anew.
+        if not self.desk.stop.requested:
+            self.ended = None
+        return self.out.pop(key, None)
+
+    def _too_long(self, out: Out, now: float) -> str | None:
+        limit = self.desk.trial_seconds
+        if limit is not None and out.began is not None and now - out.began > limit + OVERTIME:
+            return took_too_long(limit)
+        if out.seen is not None and now - out.seen > self._hang:
+            return f"it gave no sign of life for {describe(self._hang)}"
+        return None
+
+    def _moved(self, out: Out) -> bool:
+        """Whether it is taken for an accident that its node went away."""
+        self._moves[out.started.candidate.id] += 1
+        return self._moves[out.started.candidate.id] < MOVES
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Keeps an error from Tune, which would make text of it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again when Tune has ended
+            self.error = self.error or error
+
+
+def _brief(how: str) -> str:
+    """What Ray says of a death, in a line."""
+    found = _DETAIL.search(how)
+    text = found[1] if found else how
+    return re.sub(r"\s+", " ", text).strip().rstrip(".")[:300]
+
+
+def _raised(name: str, message: str) -> ParefrontError:
+    """An error of ours that was raised in a worker."""
+    kind = getattr(parefront.errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, ParefrontError):
+        return kind(message)
+    return EngineError(message)

@@ -1,0 +1,192 @@
+"""Trials on a Ray cluster, as many at once as it has room for; Ray Tune runs them."""
+
+from __future__ import annotations
+
+import math
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
+from typing import Self
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from parefront.errors import EngineError
+from parefront.objectives.targets.device import Device
+from parefront.objectives.targets.target import Target
+from parefront.search.desk import Desk
+from parefront.search.engines.ray.cluster import Cluster
+from parefront.search.engines.ray.conductor import Conductor
+from parefront.search.engines.ray.devices import open_devices, own_resources, own_split
+from parefront.search.engines.ray.job import Job, Mark
+from parefront.search.engines.ray.scheduler import DeskScheduler, Leaving, Lookout
+from parefront.search.engines.ray.searcher import DeskSearcher
+from parefront.search.engines.ray.trainable import Evaluation
+from parefront.search.files import StudyFiles
+from parefront.search.pipeline import Pipeline
+from parefront.search.plan import Plan
+from parefront.search.study_file import EngineSection
+
+_LOOK = 10.0
+"""Seconds after which the room of a cluster is looked at again."""
+
+
+class RayEngine:
+    """Evaluates candidates on the workers of a Ray cluster.
+
+    Args:
+        plan: The launch.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        section = plan.settings.engine
+        self._needs = needs(section)
+        targets = plan.settings.everywhere
+        cpus = len(own_split(targets).training)
+        self._cluster = Cluster(section.address, cpus, own_resources(targets))
+        self._devices: Mapping[str | None, Device] = {}
+
+    def __enter__(self) -> Self:
+        """Starts Ray here, or joins a cluster.
+
+        Raises:
+            EngineError: If it cannot.
+        """
+        self._cluster.open()
+        try:
+            if self.plan.settings.engine.workers is None and not self._cluster.room(self._needs):
+                raise EngineError(
+                    f"a trial needs {_told(self._needs)}, and no node of the cluster has that; ask "
+                    "for less in [engine], or set workers where nodes are started on demand"
+                )
+            self._devices = open_devices(self.plan.settings.everywhere)
+        except BaseException:
+            self._cluster.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends what was started."""
+        self._cluster.close()
+
+    def device(self, name: str | None, target: Target) -> Device:  # noqa: ARG002
+        """The device of a target, as the workers use it."""
+        return self._devices[name]
+
+    def run(self, desk: Desk, pipeline: Pipeline) -> str:
+        """Has the workers evaluate trials until there are no more, or a stop is requested.
+
+        Raises:
+            EngineError: If the cluster is gone, or the workers cannot work.
+            StorageError: If the storage fails.
+        """
+        section = self.plan.settings.engine
+        conductor = Conductor(
+            desk,
+            workers=self._workers(section.workers),
+            lost=self._cluster.lost,
+            hang=section.hang,
+        )
+        files = StudyFiles.of(self.plan.settings, self.plan.url)
+        in_folder = files.remote is None
+        with Mark.set_in(files.root) if in_folder else nullcontext() as mark:
+            packed = Job.of(self.plan, pipeline, self._devices, mark).packed()
+            try:
+                with tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder, _signals():
+                    self._tune(conductor, packed, folder)
+            except Exception as error:  # noqa: BLE001 - raised below
+                conductor.error = conductor.error or self._cluster.lost() or error
+            finally:
+                conductor.leave()
+        if isinstance(conductor.error, ray.exceptions.RayError | tune.TuneError):
+            raise EngineError(f"Ray failed: {conductor.error}", again=True) from conductor.error
+        if conductor.error is not None:
+            raise conductor.error
+        return conductor.ended or desk.was_stopped
+
+    def _tune(self, conductor: Conductor, packed: bytes, folder: str) -> None:
+        bundle = tune.PlacementGroupFactory([dict(self._needs)])
+        tune.run(
+            tune.with_resources(tune.with_parameters(Evaluation, job=packed), bundle),
+            name="trials",
+            storage_path=folder,
+            search_alg=DeskSearcher(conductor),
+            scheduler=DeskScheduler(conductor),
+            callbacks=[Lookout(conductor)],
+            stop=Leaving(conductor),
+            num_samples=-1,
+            reuse_actors=True,
+            max_failures=0,  # what is tried again is the desk's to decide
+            raise_on_failed_trial=False,
+            trial_name_creator=_id,
+            trial_dirname_creator=_id,
+            verbose=0,
+            progress_reporter=_NoReporter(),
+        )
+
+    def _workers(self, most: int | None) -> Callable[[], int]:
+        """How many trials may be out: as many as the cluster has room for, now and then looked."""
+        if most is not None:
+            return lambda: most
+        looked, room = -math.inf, 1
+
+        def workers() -> int:
+            nonlocal looked, room
+            if time.monotonic() - looked > _LOOK:
+                looked, room = time.monotonic(), max(1, self._cluster.room(self._needs))
+            return room
+
+        return workers
+
+
+class _NoReporter(tune.ProgressReporter):
+    """Shows nothing; a launch has its own display."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: object) -> None:
+        """Nothing."""
+
+
+def needs(section: EngineSection) -> dict[str, float]:
+    """Resources that Ray keeps for a trial."""
+    found = {"CPU": section.cpus}
+    if section.gpus:
+        found["GPU"] = section.gpus
+    if section.memory_mb is not None:
+        found["memory"] = section.memory_mb * 1e6
+    return found | section.resources
+
+
+def _told(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {amount:g}" for name, amount in resources.items())
+
+
+def _id(trial: Trial) -> str:
+    return str(trial.trial_id)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Puts back the handler of a signal that Tune takes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)

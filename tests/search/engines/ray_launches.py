@@ -1,0 +1,218 @@
+"""Launches on Ray in processes of their own, of a task whose trials can be made to go wrong.
+
+Ray keeps state in a process, and warns where this test suite takes warnings for errors.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+import parefront as pf
+from parefront.search.ledger import Entry
+
+ROOT = Path(__file__).parents[3]
+
+_TASK = """
+import os, signal, threading, time
+from pathlib import Path
+from parefront.search.task import cross_entropy
+from tests.tiny import make
+
+HERE = Path(__file__).parent
+
+def once():
+    try:
+        (HERE / "armed").rename(HERE / "fired")
+    except FileNotFoundError:
+        return False
+    return True
+
+def fault():
+    {fault}
+
+def loss(outputs, targets):
+    # In a worker, and in training.
+    if threading.current_thread() is not threading.main_thread() and outputs.requires_grad:
+        fault()
+    return cross_entropy(outputs, targets)
+
+task = make(loss=loss)
+"""
+
+NONE = "pass"
+DIES_ONCE = "if once(): os.kill(os.getpid(), signal.SIGKILL)"
+DIES = "os.kill(os.getpid(), signal.SIGKILL)"
+FAILS = "raise ArithmeticError('of the test')"
+HANGS_ONCE = "while once() or (HERE / 'for_ever').exists(): (HERE / 'for_ever').touch()"
+SLOW = "while (HERE / 'armed').exists(): (HERE / 'waiting').touch(); time.sleep(0.05)"
+
+_STUDY = """
+[study]
+name = "tiny"
+task = "task.py:task"
+trials = {trials}
+settle = 0
+{study}
+
+[target]
+protocol = "fixed"
+
+[space]
+prune = {{ ratio = [0.1, 0.6] }}
+recover = {{ epochs = [1, 3] }}
+quantize = {{ method = "static", calibration = "minmax" }}
+
+[engine]
+name = "ray"
+{engine}
+"""
+
+
+@dataclass(frozen=True)
+class Launches:
+    """Launches of one study.
+
+    Attributes:
+        folder: Where its files are.
+        env: Environment of the launches.
+    """
+
+    folder: Path
+    env: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        fault: str = NONE,
+        *,
+        trials: int = 8,
+        study: str = "",
+        engine: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> Launches:
+        """Writes the study and its task."""
+        (folder / "task.py").write_text(_TASK.format(fault=fault))
+        (folder / "study.toml").write_text(_STUDY.format(trials=trials, study=study, engine=engine))
+        (folder / "armed").touch()
+        return cls(folder, environment(folder) | dict(env or {}))
+
+    def begin(self, *options: str) -> subprocess.Popen[str]:
+        """Begins a launch."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "parefront", "launch", "study.toml", *options],
+            cwd=self.folder,
+            env=dict(self.env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *options: str) -> str:
+        """A whole launch that ends well; what it wrote."""
+        process = self.begin(*options)
+        text, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, text
+        return text
+
+    @property
+    def study(self) -> pf.Study:
+        """The study as it is in its storage."""
+        return pf.Study.load("tiny", storage=f"sqlite:///{self.folder}/.parefront/studies.db")
+
+    def entries(self) -> list[Entry]:
+        """Its trials."""
+        return self.study.opened().entries()
+
+    def frame(self) -> pd.DataFrame:
+        """Its trials as a frame."""
+        return self.study.frame()
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of programs that keep nothing in the user's home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return kept | {
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COLUMNS": "200",
+    }
+
+
+def until(told: Callable[[], object], seconds: float = 100.0) -> None:
+    """Waits for something."""
+    end = time.monotonic() + seconds
+    while not told():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A cluster of one machine.
+
+    Attributes:
+        address: Where it is joined.
+        env: What a process that joins needs in its environment.
+        process: What started it and ends it.
+    """
+
+    address: str
+    env: Mapping[str, str]
+    process: psutil.Process
+
+    def part(self, name: str) -> psutil.Process:
+        """A process of it."""
+        [found] = [p for p in self.process.children(recursive=True) if p.name() == name]
+        return found
+
+
+@contextmanager
+def head(folder: Path) -> Iterator[Head]:
+    """A cluster as a user starts one, with a token."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    started = subprocess.Popen(
+        [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}",
+            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", "--block",
+            f"--temp-dir={folder}",
+        ],
+        env=environment(folder) | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    process = psutil.Process(started.pid)
+    try:
+        until(lambda: any(p.name() == "raylet" for p in process.children(recursive=True)))
+        [raylet] = [p for p in process.children(recursive=True) if p.name() == "raylet"]
+        line = raylet.cmdline()
+        [address] = [each.partition("=")[2] for each in line if each.startswith("--gcs-address=")]
+        yield Head(address, env, process)
+    finally:
+        members = process.children(recursive=True) if process.is_running() else []
+        started.terminate()
+        try:
+            started.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.communicate()
+        for member in members:
+            if member.is_running():
+                member.kill()
