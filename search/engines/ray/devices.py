@@ -12,6 +12,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from parefront.errors import EngineError
+from parefront.objectives.targets.agent.protocol import VERSION
 from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.target import Target
 from parefront.search.engines.ray.cores import Split, own_cores, split
@@ -60,7 +61,7 @@ def open_devices(targets: Mapping[str | None, Target]) -> dict[str | None, Devic
 
     Raises:
         EngineError: If no node has the resource of a target, and none comes for as long as the
-            target's patience lasts.
+            target's patience lasts; or if nothing can be measured there.
     """
     actors = {
         name: _actor(name, target)
@@ -114,10 +115,15 @@ def _device(name: str | None, target: Target, actor: Any) -> MeasuringDevice:  #
             )
         time.sleep(_POLL)
     try:
-        node: Any = ray.get(actor.node.remote(), timeout=max(_START_SECONDS, target.patience))
+        node, version = ray.get(actor.node.remote(), timeout=max(_START_SECONDS, target.patience))
     except GetTimeoutError as error:
         raise EngineError(f"the node with {resource} starts no process that measures") from error
     except RayError as error:
         raise EngineError(f"nothing can be measured on {resource}: {reason(error)}") from error
+    if version != VERSION:
+        raise EngineError(
+            f"the node with {resource} has parefront {version}, the launch {VERSION}; install the "
+            "same on both: a measurement means the same only where it is made in the same way"
+        )
     threads = target.threads if target.device is None else 0
-    return MeasuringDevice(name or _MAIN, actor, target.patience, str(node), threads)
+    return MeasuringDevice(name or _MAIN, actor, target.patience, node, threads)

@@ -16,6 +16,7 @@ from filelock import Timeout
 from ray.exceptions import RayError
 
 from parefront.errors import AgentError, MeasurementError, ParefrontError
+from parefront.objectives.targets.agent.protocol import VERSION
 from parefront.objectives.targets.agent.refusal import Refusal
 from parefront.objectives.targets.agent.store import Store
 from parefront.objectives.targets.stored_feeds import StoredFeeds
@@ -87,9 +88,9 @@ class Measurer:
         self._opening = threading.Lock()
         self._opened: Store | None = None
 
-    def node(self) -> str:
-        """Ray's id of the node this runs on."""
-        return str(ray.get_runtime_context().get_node_id())
+    def node(self) -> tuple[str, str]:
+        """Ray's id of the node this runs on, and the version of parefront there."""
+        return str(ray.get_runtime_context().get_node_id()), VERSION
 
     @ray.method(concurrency_group="files")
     def missing(self, files: Sequence[str]) -> Answer:

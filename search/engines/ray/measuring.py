@@ -223,7 +223,8 @@ class _Waiting:
 def reason(error: Exception) -> str:
     """What Ray says, in a line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    # The first line says what happened, but of an actor that could not be made, the last says why.
+    return lines[-1 if "creation task" in lines[0] else 0].strip()[:300]
 
 
 def _name(path: Path, form: str) -> str:

@@ -349,6 +349,28 @@ def test_a_device_that_no_node_has_is_said_before_the_search(cluster: Path) -> N
         open_devices({None: Target(), "pi": Target(patience=0)})
 
 
+def test_a_node_with_another_version_is_refused(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parefront.search.engines.ray.devices.VERSION", "0.0.1")
+    with pytest.raises(EngineError, match=r"device:main has parefront .*, the launch 0\.0\.1;"):
+        open_devices({None: Target()})
+
+
+def test_an_actor_that_cannot_be_made_says_why(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unmade:
+        def __init__(self, target: Target) -> None:
+            raise RuntimeError("no room on this node")
+
+        def node(self) -> None: ...
+
+    monkeypatch.setattr("parefront.search.engines.ray.devices.Measurer", Unmade)
+    with pytest.raises(EngineError, match=r"measured on device:main: .*no room on this node"):
+        open_devices({None: Target()})
+
+
 def test_an_agent_is_asked_by_its_actor(cluster: Path, model: Path, tmp_path: Path) -> None:
     agent = AgentProcess(tmp_path / "agent")
     try:
