@@ -91,7 +91,7 @@ class Conductor:
         """A trial for a worker, or why there are no more; `None` while others decide that."""
         if self.over or self.desk.stop.requested:
             self.ended = self.desk.was_stopped
-        elif len(self.out) >= self._workers():
+        elif len(self.out) >= self._workers() or (self.out and self.desk.pauses.left):
             return None
         # What runs may yet be interrupted, and has to be tried again: the end is not the end.
         elif self.ended is None or not self.out:

@@ -22,6 +22,7 @@ from parefront.objectives.targets.target import Target
 from parefront.search.desk import Desk
 from parefront.search.engines.ray.cluster import Cluster
 from parefront.search.engines.ray.conductor import Conductor
+from parefront.search.engines.ray.cores import own_cores, pin
 from parefront.search.engines.ray.devices import open_devices, own_resources, own_split
 from parefront.search.engines.ray.job import Job, Mark
 from parefront.search.engines.ray.scheduler import DeskScheduler, Leaving, Lookout
@@ -48,8 +49,8 @@ class RayEngine:
         section = plan.settings.engine
         self._needs = needs(section)
         targets = plan.settings.everywhere
-        cpus = len(own_split(targets).training)
-        self._cluster = Cluster(section.address, cpus, own_resources(targets))
+        self._split = own_split(targets)
+        self._cluster = Cluster(section.address, len(self._split.training), own_resources(targets))
         self._devices: Mapping[str | None, Device] = {}
 
     def __enter__(self) -> Self:
@@ -66,6 +67,8 @@ class RayEngine:
                     "for less in [engine], or set workers where nodes are started on demand"
                 )
             self._devices = open_devices(self.plan.settings.everywhere)
+            if self.plan.settings.engine.address is None:
+                pin(self._split.training)
         except BaseException:
             self._cluster.close()
             raise
@@ -78,6 +81,7 @@ class RayEngine:
         trace: TracebackType | None,
     ) -> None:
         """Ends what was started."""
+        pin(own_cores())
         self._cluster.close()
 
     def device(self, name: str | None, target: Target) -> Device:  # noqa: ARG002
