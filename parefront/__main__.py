@@ -37,8 +37,9 @@ err = Console(stderr=True)
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Optuna storage URL, such as sqlite:///studies.db or postgresql://...; "
-        "the SQLite file .parefront/studies.db by default."
+        help="Where studies are kept: sqlite:///FILE, postgresql://USER@HOST/DATABASE, "
+        "grpc://HOST:PORT for one that serve-storage serves, or another URL of Optuna's; "
+        "sqlite:///.parefront/studies.db by default."
     ),
 ]
 StudyName = Annotated[str, typer.Argument(help="Name of a study; 'parefront studies' lists them.")]
@@ -305,6 +306,39 @@ def agent(
     serve(settings, token_file)
 
 
+@app.command()
+def serve_storage(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 13000,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Listen to other machines, where everybody may do all."),
+    ] = False,
+    storage: Storage = None,
+) -> None:
+    """Serve a storage to launches elsewhere, in place of connections to its database.
+
+    They name it with --storage grpc://HOST:PORT. There are no passwords and no TLS: whoever reaches
+    it can read and change every study. At 127.0.0.1 that is this machine alone; others reach it
+    through a tunnel, such as ssh -L 13000:127.0.0.1:13000 HOST. Ctrl-C ends it.
+    """
+    import threading
+
+    from parefront.search.serve_storage import refuse_open, served
+    from parefront.search.storage import default_url, shown
+
+    refuse_open(host, insecure=insecure)
+    url, over = storage or default_url(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    with served(url, host, port) as address:
+        out.print(
+            f"serving {shown(url)} at {address}, without passwords; Ctrl-C ends it",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        over.wait()
+
+
 @app.command(name="help")
 def help_(
     topic: Annotated[str, typer.Argument(help="'study' explains the study file.")] = "",
@@ -340,7 +374,9 @@ def _show(study: Any, which: Which = "on") -> None:  # noqa: ANN401 - importing 
 
 
 def _next_steps(name: str, storage: str | None) -> None:
-    extra = f" --storage {storage}" if storage else ""
+    from parefront.search.storage import shown
+
+    extra = f" --storage {shown(storage)}" if storage else ""
     out.print("\nNext:")
     for command in (
         f"parefront export {name} --pick knee -o bundles/{name}{extra}",

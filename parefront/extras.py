@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 
-PACKAGES = {"torch_pruning": "torch-pruning"}
+PACKAGES = {"grpc": "grpcio", "torch_pruning": "torch-pruning"}
 """Names under which packages are installed, where they are not those of their modules."""
 
 
@@ -15,6 +15,6 @@ def extra_of(error: ModuleNotFoundError) -> str | None:
     package = PACKAGES.get(module, module).lower()
     for requirement in importlib.metadata.requires("parefront") or []:
         found = re.match(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]", requirement)
-        if found and found[1].lower() == package and found[2] in {"search", "agent"}:
+        if found and found[1].lower() == package and found[2] in {"search", "agent", "grpc"}:
             return found[2]
     return None

@@ -216,8 +216,10 @@ def handler(leases: Leases, allowed: Callable[[str], bool]) -> grpc.GenericRpcHa
         leases.give(*words(request, context))
         return b"true"
 
+    told = json.dumps(about()).encode()
+
     def tell(request: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG001
-        return json.dumps(about()).encode()
+        return told
 
     methods = {"Take": take, "Give": give, "About": tell}
     return grpc.method_handlers_generic_handler(

@@ -29,7 +29,7 @@ from parefront.search.samplers.catalog import SAMPLERS
 from parefront.search.scenes import traits
 from parefront.search.settle import settle
 from parefront.search.stage_cache import StageCache
-from parefront.search.storage import home_of
+from parefront.search.storage import home_of, kind_of
 from parefront.search.stored_study import StoredStudy, summaries
 from parefront.search.study_record import WARM_KEY
 from parefront.search.task import PreparedTask, prepare
@@ -207,7 +207,11 @@ def _known_traits(plan: Plan) -> TargetTraits | None:
     """What the stages knew of the target when the study began, if it has begun."""
     try:
         record = OpenedStudy.find(plan.settings.study.name, plan.url).record
-    except (StudyNotFoundError, StorageError):
+    except StudyNotFoundError:
+        return None
+    except StorageError:
+        if kind_of(plan.url) != "sqlite":
+            raise  # a server has to be there, and a file is made
         return None
     form = runtime(record.settings.target.runtime).format
     return TargetTraits(

@@ -205,7 +205,19 @@ def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["launch", "studies", "front", "report", "export", "verify", "profile", "agent", "help"]
+    "name",
+    [
+        "launch",
+        "studies",
+        "front",
+        "report",
+        "export",
+        "verify",
+        "profile",
+        "agent",
+        "serve-storage",
+        "help",
+    ],
 )
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     from typer.testing import CliRunner

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from parefront.search.serve_storage import served
 from parefront.spaces.distillation import recovery
 
 
@@ -44,5 +43,8 @@ def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]
     elif request.param == "postgresql":
         yield request.getfixturevalue("postgres")
     else:
+        pytest.importorskip("grpc", reason="needs gRPC")
+        from parefront.search.serve_storage import served
+
         with served(file, "127.0.0.1", free_port()) as url:
             yield url

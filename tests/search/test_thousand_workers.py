@@ -36,8 +36,8 @@ def test_workers_are_kept_busy_and_nothing_is_tried_twice(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_growing_study_is_watched_at_postgresql(postgres: str) -> None:
-    cells = list(simulate(postgres, widths=(2, 18), lengths=(0, 40), steps=4))
-    assert [(cell.workers, cell.trials) for cell in cells] == [(2, 0), (18, 4), (2, 40), (18, 44)]
+    cells = list(simulate(postgres, widths=(2, 4), lengths=(0, 20), steps=3))
+    assert [(cell.workers, cell.trials) for cell in cells] == [(2, 0), (4, 3), (2, 20), (4, 23)]
     for cell in cells:
         assert cell.trials_per_s > 0
         assert cell.transactions >= 3  # begun, its result, its end

@@ -27,6 +27,11 @@ GONE = Owner.me().model_copy(update={"pid": 2**22 + 1, "started": 0.0})
 
 def ledger(where: Path | str, patience: Patience | None = None) -> Ledger:
     """The ledger of a study in a storage, or in the SQLite file of a folder."""
+    return opened(where, patience)[0]
+
+
+def opened(where: Path | str, patience: Patience | None = None) -> tuple[Ledger, optuna.Study]:
+    """The same, with the study."""
     storage = open_storage(where if isinstance(where, str) else f"sqlite:///{where}/studies.db")
     study = optuna.create_study(
         study_name="s",
@@ -34,7 +39,7 @@ def ledger(where: Path | str, patience: Patience | None = None) -> Ledger:
         directions=["maximize", "minimize", "minimize"],
         load_if_exists=True,
     )
-    return Ledger(study, storage, NAMES, patience)
+    return Ledger(study, storage, NAMES, patience), study
 
 
 def proposer(seed: int = 0, sampler: str = "screening", of: Space | None = None) -> Proposer:
