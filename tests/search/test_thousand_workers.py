@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ray_trials import between
-from benchmarks.thousand_workers import Workers, driver, fill, percentile, simulate
+from benchmarks.thousand_workers import Workers, percentile, simulate
+from benchmarks.watched_driver import driver, fill
 from parefront.search.records import Status
 
 
