@@ -30,6 +30,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.techniques
 	$(BIN)/python -m benchmarks.joint
+	$(BIN)/python -m benchmarks.scale
 
 # The lock names every package at one version, so nothing is resolved, and torch comes as pinned.
 $(READY): requirements.lock pyproject.toml

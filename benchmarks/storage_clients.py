@@ -17,7 +17,6 @@ import optuna
 
 from benchmarks.growth import default_space
 from benchmarks.made_up_trials import OBJECTIVES, candidates, outcome, record
-from benchmarks.thousand_workers import over_psycopg
 from parefront.search.guide import Drawn, optuna_directions
 from parefront.search.ledger import Ledger
 from parefront.search.records import Owner
@@ -56,15 +55,14 @@ def measured(
         repeats: How often each is measured.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    direct = over_psycopg(url)
-    with served(direct, "127.0.0.1", port) as proxy:
+    with served(url, "127.0.0.1", port) as proxy:
         for count in processes:
             for turn in range(repeats):
-                for through, address in (("postgresql", direct), ("grpc", proxy)):
+                for through, address in (("postgresql", url), ("grpc", proxy)):
                     name = f"{through}-{count}-{turn}"
                     optuna.create_study(
                         study_name=name,
-                        storage=open_storage(direct),
+                        storage=open_storage(url),
                         directions=optuna_directions(list(OBJECTIVES.values())),
                     )
                     seconds = together(address, name, count, trials // count)

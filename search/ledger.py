@@ -222,10 +222,12 @@ class Ledger:
             StorageError: If the storage fails.
         """
         key = RUNG_KEY.format(share=rung.share)
-        self._trials.changed(trial_id)
         value = rung.model_dump(mode="json")
-        with suppress(UpdateFinishedTrialError):
-            self._patience(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
+        try:
+            with suppress(UpdateFinishedTrialError):
+                self._patience(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
+        finally:
+            self._trials.changed(trial_id)
 
     def rivals(self, share: float, except_number: int) -> list[Mapping[str, float]]:
         """What the trials that have reached a rung so far were worth there.
@@ -274,7 +276,6 @@ class Ledger:
         constraints = create_trial(
             state=TrialState.FAIL, constraints=dict(outcome.violations)
         ).system_attrs
-        self._trials.changed(trial_id)
         attrs = outcome.model_dump(mode="json")
 
         def tell() -> None:
@@ -287,6 +288,8 @@ class Ledger:
             self._patience(tell)
         except UpdateFinishedTrialError:  # by another launch, or by us when the answer was lost
             return outcome_of(self._patience(lambda: self._storage.get_trial(trial_id))) == outcome
+        finally:
+            self._trials.changed(trial_id)
         return True
 
     def reclaim(
