@@ -283,11 +283,11 @@ class Ledger:
             if entry.status == Status.RUNNING and entry.record.owner.same(owner)
         ]
 
-    def finish_left(self, entry: Entry, outcome: Outcome) -> Outcome:
+    def finish_left(self, entry: Entry, outcome: Outcome) -> Outcome | None:
         """Ends a trial whose process died; if it was over and only not told, that is told.
 
         Returns:
-            How it ended.
+            How it ended; `None` if another launch has ended it meanwhile.
 
         Raises:
             StorageError: If the storage fails.
@@ -299,7 +299,10 @@ class Ledger:
             )
         except Failure as error:
             raise failed(error) from error
-        self.finish(trial_id, told)
+        try:
+            self.finish(trial_id, told)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return None
         return told
 
 
