@@ -60,8 +60,8 @@ class Fragile(nn.Module):
         self.fault, self.marker, self.once, self.few = fault, marker, once, few
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        first = self.layers.get_submodule("0")
-        if self.training and first.out_channels < self.few and self.marker.exists():
+        channels = len(self.layers.get_parameter("0.weight"))
+        if self.training and channels < self.few and self.marker.exists():
             if self.once:
                 self.marker.unlink()
             happen(self.fault)
