@@ -338,19 +338,18 @@ class Ledger:
             if entry.status == Status.RUNNING and entry.record.owner.same(owner)
         ]
 
-    def finish_left(self, entry: Entry, outcome: Outcome) -> Outcome:
+    def finish_left(self, entry: Entry, outcome: Outcome) -> Outcome | None:
         """Ends a trial whose process died; if it was over and only not told, that is told.
 
         Returns:
-            How it ended.
+            How it ended; `None` if another launch has ended it meanwhile.
 
         Raises:
             StorageError: If the storage fails.
         """
         told = entry.outcome or outcome
         trial_id = self._patience(lambda: self._trial_id(entry.trial.number))
-        self.finish(trial_id, told)
-        return told
+        return told if self.finish(trial_id, told) else None
 
 
 def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:

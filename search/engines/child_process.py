@@ -45,9 +45,10 @@ class ChildProcess:
     """
 
     def __init__(self, plan: Plan) -> None:
+        luggage = packed(plan)
         self._luggage = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._where = tempfile.TemporaryFile()  # noqa: SIM115
-        self._luggage.write(packed(plan))
+        self._luggage.write(luggage)
         self._luggage.seek(0)
         told, self._words = os.pipe()
         self._messages, telling = os.pipe()

@@ -111,13 +111,13 @@ class Supervisor:
             watch = _Watch(ChildProcess(self._plan))
             try:
                 too_much = self._watched(watch)
-                done = bool(watch.ended)
+                tried = watch.ended or (watch.running and self._evaluates)
                 if isinstance(watch.last, End):
                     return watch.last.reason
                 if isinstance(watch.last, Failure):
                     with suppress(StorageError):  # which may be the very failure
                         self._settle(watch, lambda _: Desk.stopped)
-                    tries = 0 if done else tries
+                    tries = 0 if watch.ended else tries
                     self._pause(watch.last, tries)
                     tries += 1
                     if self._stop.requested:
@@ -127,13 +127,13 @@ class Supervisor:
                     self._settle(watch, lambda _: Desk.stopped)
                     return Desk.was_stopped
                 reason = too_much or watch.child.how()
-                settled = self._settle(watch, self._verdict(too_much, reason))
+                self._settle(watch, self._verdict(too_much, reason))
             except BaseException:
                 self._give_up(watch)
                 raise
             finally:
                 watch.child.close()
-            fruitless = 0 if done or (settled and self._evaluates) else fruitless + 1
+            fruitless = 0 if tried else fruitless + 1
             if fruitless and (too_much or fruitless == FRUITLESS):
                 raise EngineError(
                     f"the process of the launch ended at '{watch.phase}': {reason}; what was told "
@@ -170,6 +170,8 @@ class Supervisor:
             self._progress.phase(message.text)
         elif isinstance(message, Began):
             watch.running[message.trial] = monotonic()
+            with suppress(StorageError):  # at hand when the process dies, before others clear up
+                self._find()
             self._progress.began(message.trial, Candidate.of(message.candidate))
         elif isinstance(message, Ended):
             watch.running.pop(message.trial, None)
@@ -224,19 +226,21 @@ class Supervisor:
             return lambda _: Outcome(status=Status.FAILED, reason=too_much)
         return lambda deaths: died(deaths, reason)
 
-    def _settle(self, watch: _Watch, verdict: Callable[[int], Outcome]) -> int:
-        """Records what becomes of the trials that a process has left; returns how many."""
+    def _settle(self, watch: _Watch, verdict: Callable[[int], Outcome]) -> None:
+        """Records what becomes of the trials that a process has left."""
         if not watch.running:
-            return 0
-        if self._opened is None:
-            name, url = self._plan.settings.study.name, self._plan.url
-            self._opened = OpenedStudy.find(name, url)
-        ledger = self._opened.ledger
-        left = ledger.left_by(watch.child.owner)
-        for entry in left:
+            return
+        ledger = self._find().ledger
+        for entry in ledger.left_by(watch.child.owner):
             outcome = ledger.finish_left(entry, verdict(entry.record.deaths))
-            self._progress.ended(entry.trial.number, outcome)
-        return len(left)
+            if outcome is not None:
+                self._progress.ended(entry.trial.number, outcome)
+
+    def _find(self) -> OpenedStudy:
+        """The study, which has begun."""
+        if self._opened is None:
+            self._opened = OpenedStudy.find(self._plan.settings.study.name, self._plan.url)
+        return self._opened
 
     def _give_up(self, watch: _Watch) -> None:
         """Ends a process as an error of this one, or an interrupt, asks for."""

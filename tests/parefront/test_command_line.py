@@ -16,7 +16,8 @@ import pytest
 
 import parefront as pf
 from parefront.objectives.catalog import OBJECTIVES
-from parefront.search.study_file import StudySection
+from parefront.search.engines.catalog import ENGINES
+from parefront.search.study_file import EngineSection, StudySection
 from parefront.spaces.catalog import STAGES
 
 TASK = Path(__file__).parents[1] / "tiny.py"
@@ -33,6 +34,7 @@ recover = {{ epochs = 1 }}
 quantize = {{ method = "static", calibration = "minmax" }}
 """
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+del ENVIRONMENT["PAREFRONT_ENGINE"]  # the engine that users have
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -178,6 +180,7 @@ def test_studies_are_listed(done: tuple[Path, str]) -> None:
         (("front", "tiny", "--certain", "--possible"), 2, "not both"),
         (("verify", "none"), 1, "no folder none"),
         (("launch", "study.toml", "--trials", "0"), 2, "--trials"),
+        (("launch", "study.toml", "--engine", "proces"), 2, "did you mean 'process'?"),
         (("launch", "study.toml", "--storage", "nonsense"), 1, "expected a storage URL"),
     ],
 )
@@ -194,6 +197,7 @@ def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
     shown = command("help", "study", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     keys = [*StudySection.model_fields, *(objective.name for objective in OBJECTIVES)]
+    keys += [*EngineSection.model_fields, *ENGINES]
     keys += [*pf.Target.model_fields, *(stage.name for stage in STAGES)]
     keys += [key for stage in STAGES for key in stage.choices_type.model_fields]
     for key in keys:
@@ -266,7 +270,9 @@ def test_a_second_ctrl_c_gives_up_the_trial_which_is_tried_again(tmp_path: Path)
 @pytest.mark.slow
 def test_ctrl_c_is_answered_while_a_library_that_prints_is_silenced(tmp_path: Path) -> None:
     (tmp_path / "signals.py").write_text(SIGNALS)
-    with begin(in_folder(tmp_path, FILE.replace(f"{TASK}:task", "signals.py:task"))) as running:
+    folder = in_folder(tmp_path, FILE.replace(f"{TASK}:task", "signals.py:task"))
+    # In one process, so that the signal meets the very one that is silenced.
+    with begin(folder, "--engine", "inline") as running:
         printed = running.communicate()[0]
     assert running.returncode == 1, printed  # the baseline was not measured yet
     assert printed.count("ending after this trial; again to end now") == 1

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from parefront.errors import StorageError, StorageVersionError
-from parefront.search.ledger import MAX_DEATHS, unfinished
+from parefront.search.ledger import MAX_DEATHS, QUARANTINE, died, unfinished
 from parefront.search.records import Origin, Outcome, Owner, Status
 from parefront.search.storage import home_of, open_storage
 from parefront.spaces.space import Candidate
@@ -202,3 +202,23 @@ def test_writes_do_not_wait_for_the_disk(tmp_path: Path) -> None:
         sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", connected)
     assert modes
     assert all(mode == ["wal", 1] for mode in modes)
+
+
+def test_a_trial_that_two_launches_clear_up_ends_once(tmp_path: Path) -> None:
+    first, second, by = ledger(tmp_path), ledger(tmp_path), proposer()
+    create(first, propose(by, first), GONE)
+    (left,) = first.left_by(GONE)
+    assert first.finish_left(left, died(0, "by a crash")) == died(0, "by a crash")
+    assert second.finish_left(left, died(0)) is None
+    assert first.entries()[0].outcome == died(0, "by a crash")
+    assert first.left_by(GONE) == []
+
+
+def test_a_death_that_was_seen_counts_for_more() -> None:
+    assert died(0).status == died(0, "how").status == Status.INTERRUPTED
+    assert died(MAX_DEATHS - 2).status == Status.INTERRUPTED
+    quarantined = died(QUARANTINE - 1, "by a crash")
+    assert quarantined.status == Status.FAILED
+    assert quarantined.reason is not None
+    assert quarantined.reason.startswith("quarantined: its process died 2 times")
+    assert quarantined.reason.endswith("the last time by a crash")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parefront.errors import SpaceError, StudyFileError
-from parefront.search.study_file import StudyFile, duration
+from parefront.search.study_file import ENGINE_VARIABLE, StudyFile, duration
 
 GOOD = """
 [study]
@@ -109,3 +109,33 @@ def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         duration(text)
+
+
+def test_the_environment_names_the_engine_of_studies_that_name_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = {"study": {"name": "x", "task": "x.py:task", "trials": 3}}
+    monkeypatch.delenv(ENGINE_VARIABLE)
+    assert StudyFile.of(content).engine.name == "process"
+    monkeypatch.setenv(ENGINE_VARIABLE, "inline")
+    assert StudyFile.of(content).engine.name == "inline"
+    assert StudyFile.of(content | {"engine": {"name": "process"}}).engine.name == "process"
+    monkeypatch.setenv(ENGINE_VARIABLE, "inlin")
+    with pytest.raises(StudyFileError, match="did you mean 'inline'"):
+        StudyFile.of(content)
+
+
+def test_another_engine_takes_what_means_something_to_it() -> None:
+    engine = {"name": "process", "hang": "2m", "memory_mb": 500}
+    content = {"study": {"name": "x", "task": "x.py:task", "trials": 3}, "engine": engine}
+    settings = StudyFile.of(content)
+    assert (settings.engine.hang, settings.engine.memory_mb) == (120.0, 500)
+    assert settings.on("process") == settings
+    inline = settings.on("inline")
+    assert inline.engine.memory_mb is None
+    # As a study keeps them, with every key.
+    assert StudyFile.model_validate(inline.model_dump(mode="json")) == inline
+    with pytest.raises(StudyFileError, match="no such engine; did you mean 'inline'"):
+        settings.on("inlne")
+    with pytest.raises(StudyFileError, match="'inline' has no use for 'memory_mb'; process has"):
+        StudyFile.of(content | {"engine": {"name": "inline", "memory_mb": 5}})
