@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -24,16 +22,13 @@ from parefront.search.desk import Desk
 from parefront.search.engines.ray.cluster import Cluster
 from parefront.search.engines.ray.conductor import Conductor
 from parefront.search.engines.ray.job import Job, Mark
-from parefront.search.engines.ray.scheduler import DeskScheduler, Leaving, Lookout
+from parefront.search.engines.ray.scheduler import DeskScheduler, Gone, Leaving, Lookout
 from parefront.search.engines.ray.searcher import DeskSearcher
 from parefront.search.engines.ray.trainable import Evaluation
 from parefront.search.pipeline import Pipeline
 from parefront.search.plan import Plan
 from parefront.search.storage import home_of
 from parefront.search.study_file import EngineSection
-
-_LOOK = 10.0
-"""Seconds after which the room of a cluster is looked at again."""
 
 
 def devices(plan: Plan) -> Mapping[str | None, Device]:
@@ -94,19 +89,18 @@ class RayEngine:
             EngineError: If the cluster is gone, or the workers cannot work.
             StorageError: If the storage fails.
         """
-        section = self.plan.settings.engine
         conductor = Conductor(
             desk,
-            workers=self._workers(section.workers),
+            workers=self._room,
             lost=self._cluster.lost,
-            hang=section.hang,
+            hang=self.plan.settings.engine.hang,
         )
         with Mark.set_in(home_of(self.plan.url)) as mark:
             packed = Job.of(self.plan, pipeline, self._devices, mark).packed()
             try:
                 with tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder, _signals():
                     self._tune(conductor, packed, folder)
-            except Exception as error:  # noqa: BLE001 - raised below
+            except (Exception, Gone) as error:  # noqa: BLE001 - raised below
                 conductor.error = conductor.error or self._cluster.lost() or error
             finally:
                 conductor.leave()
@@ -136,19 +130,10 @@ class RayEngine:
             progress_reporter=_NoReporter(),
         )
 
-    def _workers(self, most: int | None) -> Callable[[], int]:
-        """How many trials may be out: as many as the cluster has room for, now and then looked."""
-        if most is not None:
-            return lambda: most
-        looked, room = -math.inf, 1
-
-        def workers() -> int:
-            nonlocal looked, room
-            if time.monotonic() - looked > _LOOK:
-                looked, room = time.monotonic(), max(1, self._cluster.room(self._needs))
-            return room
-
-        return workers
+    def _room(self) -> int:
+        """How many trials may be out at once."""
+        most = self.plan.settings.engine.workers
+        return most if most is not None else max(1, self._cluster.room(self._needs))
 
 
 class _NoReporter(tune.ProgressReporter):
