@@ -7,11 +7,13 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,10 +90,11 @@ class Cluster:
             )
         self._set(SETTINGS)
         try:
-            if self.address is None:
-                self._start()
-            else:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+            with kept(signal.SIGTERM):
+                if self.address is None:
+                    self._start()
+                else:
+                    ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             self.close()
             raise EngineError(self._failed(error), again=self.address is not None) from error
@@ -186,6 +189,19 @@ class Cluster:
 def _token() -> str:
     """The token of clusters of this process; Ray reads it only once."""
     return secrets.token_hex(32)
+
+
+@contextmanager
+def kept(number: signal.Signals) -> Iterator[None]:
+    """Puts back the handler of a signal that Ray takes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 class Watch(threading.Thread):

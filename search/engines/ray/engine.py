@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +17,7 @@ from parefront.errors import EngineError
 from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.target import Target
 from parefront.search.desk import Desk
-from parefront.search.engines.ray.cluster import Cluster
+from parefront.search.engines.ray.cluster import Cluster, kept
 from parefront.search.engines.ray.conductor import Conductor
 from parefront.search.engines.ray.job import Job, Mark
 from parefront.search.engines.ray.scheduler import DeskScheduler, Gone, Leaving, Lookout
@@ -98,7 +96,10 @@ class RayEngine:
         with Mark.set_in(home_of(self.plan.url)) as mark:
             packed = Job.of(self.plan, pipeline, self._devices, mark).packed()
             try:
-                with tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder, _signals():
+                with (
+                    tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder,
+                    kept(signal.SIGUSR1),
+                ):
                     self._tune(conductor, packed, folder)
             except (Exception, Gone) as error:  # noqa: BLE001 - raised below
                 conductor.error = conductor.error or self._cluster.lost() or error
@@ -163,16 +164,3 @@ def _told(resources: Mapping[str, float]) -> str:
 
 def _id(trial: Trial) -> str:
     return str(trial.trial_id)
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Puts back the handler of a signal that Tune takes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGUSR1)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)

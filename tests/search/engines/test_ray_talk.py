@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import parefront as pf
 from parefront.errors import EngineError, StudyFileError, TrialError
 from parefront.search.pipeline import Interrupted
 from parefront.search.records import Rung
@@ -98,3 +100,12 @@ def test_another_engine_takes_the_keys_that_it_has_a_use_for() -> None:
         settings.on("rya")
     with pytest.raises(StudyFileError, match="has no use for 'address'"):
         settings.on("inline", "auto")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in sys.modules if name.startswith("parefront.search.engines.ray")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    study = pf.Study("t.py:task", name="x", engine="ray", storage=f"sqlite:///{tmp_path}/s.db")
+    with pytest.raises(EngineError, match=r"package ray; try: pip install 'parefront\[ray\]'"):
+        study.optimize()
