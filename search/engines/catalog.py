@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from parefront.errors import EngineError
+
 if TYPE_CHECKING:
     from parefront.search.engines.engine import Engine
     from parefront.search.plan import Plan
@@ -24,6 +26,7 @@ class EngineKind:
         evaluates: Whether trials run in that very process, one at a time, so that what becomes of
             it is the doing of the trial under way.
         takes: Keys of `[engine]` that mean something to it, besides `name`.
+        extra: The extra of parefront that installs what it needs.
     """
 
     place: str
@@ -31,6 +34,7 @@ class EngineKind:
     supervised: bool = False
     evaluates: bool = False
     takes: frozenset[str] = field(default_factory=frozenset)
+    extra: str | None = None
 
     def make(self, plan: Plan) -> Engine:
         """The engine of a launch, not entered yet.
@@ -39,7 +43,15 @@ class EngineKind:
             EngineError: If its package is missing.
         """
         module, _, name = self.place.partition(":")
-        made: Callable[[Plan], Any] = getattr(import_module(module), name)
+        try:
+            made: Callable[[Plan], Any] = getattr(import_module(module), name)
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            raise EngineError(
+                f"the engine needs the package {error.name}; "
+                f"try: pip install 'parefront[{self.extra}]'"
+            ) from error
         engine: Engine = made(plan)
         return engine
 
@@ -62,6 +74,7 @@ ENGINES: Mapping[str, EngineKind] = {
         "trials run at once on the workers of a Ray cluster, or of this machine",
         supervised=True,
         takes=frozenset({"address", "workers", "cpus", "gpus", "memory_mb", "resources", "hang"}),
+        extra="ray",
     ),
 }
 """All engines by name."""

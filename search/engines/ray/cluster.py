@@ -7,11 +7,13 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ GRACE = 30.0
 """Seconds that the head of a cluster may be away, as while it is restarted. Ray itself ends a
 process whose head is away for 60 s, without a word to it."""
 _EVERY = 1.0
+_LOOK = 5.0
+"""Seconds after which the nodes are looked at again."""
+_LEAVING = 10.0
+"""Seconds that leaving a cluster may take, which stands still where it is gone."""
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _CLIENT = "ray://"
 
@@ -38,6 +44,7 @@ SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # as many as the searcher lets out
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_STATE_REFRESH_PERIOD": "inf",  # it asks the head, and stands still where that is away
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1e9",  # so it is spelled
 }
 """Environment in which a launch uses Ray."""
@@ -83,10 +90,11 @@ class Cluster:
             )
         self._set(SETTINGS)
         try:
-            if self.address is None:
-                self._start()
-            else:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+            with kept(signal.SIGTERM):
+                if self.address is None:
+                    self._start()
+                else:
+                    ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             self.close()
             raise EngineError(self._failed(error), again=self.address is not None) from error
@@ -105,7 +113,9 @@ class Cluster:
         """Leaves it, and ends it if it was started here."""
         if self._watch is not None:
             self._watch.over.set()
-        ray.shutdown()
+        leaving = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+        leaving.start()
+        leaving.join(_LEAVING)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         for name, value in self._before.items():
@@ -129,7 +139,7 @@ class Cluster:
             needs: Resources of one.
         """
         found = 0
-        for node in nodes():
+        for node in self._watch.nodes if self._watch is not None else []:
             has = node["Resources"]
             if node["Alive"]:
                 found += int(
@@ -181,11 +191,27 @@ def _token() -> str:
     return secrets.token_hex(32)
 
 
+@contextmanager
+def kept(number: signal.Signals) -> Iterator[None]:
+    """Puts back the handler of a signal that Ray takes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 class Watch(threading.Thread):
     """Looks whether a cluster is there: its head answers, and this machine is one of its nodes.
 
+    Who asks Ray itself stands still while the head is away, so only this thread does.
+
     Attributes:
-        gone: Why it is not, once it is not.
+        nodes: The nodes there were lately.
+        gone: Why the cluster is not there, once it is not.
         over: Ends the watch.
     """
 
@@ -194,29 +220,47 @@ class Watch(threading.Thread):
         host, _, port = head.rpartition(":")
         self._head = (host.strip("[]"), int(port))
         self._node = node
+        self.nodes = _nodes()
         self.gone: str | None = None
         self.over = threading.Event()
 
     def run(self) -> None:
         """Looks until it is over or gone."""
-        answered = time.monotonic()
+        answered = looked = time.monotonic()
         while self.gone is None and not self.over.wait(_EVERY):
             try:
                 socket.create_connection(self._head, timeout=_EVERY).close()
             except OSError as error:
                 if time.monotonic() - answered > GRACE:
                     self.gone = f"its head has not answered for {GRACE:g} s ({error})"
+                elif not self._has_node():
+                    self.gone = "its head and the node of this launch are gone"
                 continue
             answered = time.monotonic()
+            if answered - looked < _LOOK:
+                continue
+            looked = answered
             try:
-                mine = [node for node in nodes() if node["NodeID"] == self._node]
+                self.nodes = _nodes()
             except Exception:  # noqa: BLE001, S112 - of a head that went away meanwhile
                 continue
-            if not any(node["Alive"] for node in mine):
+            if not any(node["Alive"] for node in self._mine()):
                 self.gone = "the node of this launch left it"
 
+    def _mine(self) -> list[dict[str, Any]]:
+        return [node for node in self.nodes if node["NodeID"] == self._node]
 
-def nodes() -> list[dict[str, Any]]:
-    """The nodes of the cluster."""
+    def _has_node(self) -> bool:
+        """Whether what Ray runs on this machine is still there."""
+        for node in self._mine():
+            with socket.socket(socket.AF_UNIX) as there:
+                try:
+                    there.connect(node["RayletSocketName"])
+                except OSError:
+                    return False
+        return True
+
+
+def _nodes() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return found

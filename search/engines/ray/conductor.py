@@ -87,6 +87,11 @@ class Conductor:
         """Whether to leave everything at once."""
         return self.error is not None or self.desk.stop.requested_now
 
+    @property
+    def stranded(self) -> bool:
+        """Whether the cluster is gone."""
+        return isinstance(self.error, EngineError) and self.error.again
+
     def take(self, key: str) -> Started | str | None:
         """A trial for a worker, or why there are no more; `None` while others decide that."""
         if self.over or self.desk.stop.requested:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -20,21 +17,18 @@ from parefront.errors import EngineError
 from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.target import Target
 from parefront.search.desk import Desk
-from parefront.search.engines.ray.cluster import Cluster
+from parefront.search.engines.ray.cluster import Cluster, kept
 from parefront.search.engines.ray.conductor import Conductor
 from parefront.search.engines.ray.cores import own_cores, pin
 from parefront.search.engines.ray.devices import open_devices, own_resources, own_split
 from parefront.search.engines.ray.job import Job, Mark
-from parefront.search.engines.ray.scheduler import DeskScheduler, Leaving, Lookout
+from parefront.search.engines.ray.scheduler import DeskScheduler, Gone, Leaving, Lookout
 from parefront.search.engines.ray.searcher import DeskSearcher
 from parefront.search.engines.ray.trainable import Evaluation
 from parefront.search.files import StudyFiles
 from parefront.search.pipeline import Pipeline
 from parefront.search.plan import Plan
 from parefront.search.study_file import EngineSection
-
-_LOOK = 10.0
-"""Seconds after which the room of a cluster is looked at again."""
 
 
 class RayEngine:
@@ -95,21 +89,23 @@ class RayEngine:
             EngineError: If the cluster is gone, or the workers cannot work.
             StorageError: If the storage fails.
         """
-        section = self.plan.settings.engine
         conductor = Conductor(
             desk,
-            workers=self._workers(section.workers),
+            workers=self._room,
             lost=self._cluster.lost,
-            hang=section.hang,
+            hang=self.plan.settings.engine.hang,
         )
         files = StudyFiles.of(self.plan.settings, self.plan.url)
         in_folder = files.remote is None
         with Mark.set_in(files.root) if in_folder else nullcontext() as mark:
             packed = Job.of(self.plan, pipeline, self._devices, mark).packed()
             try:
-                with tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder, _signals():
+                with (
+                    tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder,
+                    kept(signal.SIGUSR1),
+                ):
                     self._tune(conductor, packed, folder)
-            except Exception as error:  # noqa: BLE001 - raised below
+            except (Exception, Gone) as error:  # noqa: BLE001 - raised below
                 conductor.error = conductor.error or self._cluster.lost() or error
             finally:
                 conductor.leave()
@@ -139,19 +135,10 @@ class RayEngine:
             progress_reporter=_NoReporter(),
         )
 
-    def _workers(self, most: int | None) -> Callable[[], int]:
-        """How many trials may be out: as many as the cluster has room for, now and then looked."""
-        if most is not None:
-            return lambda: most
-        looked, room = -math.inf, 1
-
-        def workers() -> int:
-            nonlocal looked, room
-            if time.monotonic() - looked > _LOOK:
-                looked, room = time.monotonic(), max(1, self._cluster.room(self._needs))
-            return room
-
-        return workers
+    def _room(self) -> int:
+        """How many trials may be out at once."""
+        most = self.plan.settings.engine.workers
+        return most if most is not None else max(1, self._cluster.room(self._needs))
 
 
 class _NoReporter(tune.ProgressReporter):
@@ -181,16 +168,3 @@ def _told(resources: Mapping[str, float]) -> str:
 
 def _id(trial: Trial) -> str:
     return str(trial.trial_id)
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Puts back the handler of a signal that Tune takes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGUSR1)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)

@@ -44,6 +44,10 @@ class DeskScheduler(FIFOScheduler):
         self._conductor.died(trial.trial_id, how)
 
 
+class Gone(BaseException):
+    """The cluster is gone; Tune is left as it stands, since it would wait for actors to end."""
+
+
 class Lookout(Callback):
     """Looks after the trials at each step of Tune.
 
@@ -55,8 +59,14 @@ class Lookout(Callback):
         self._conductor = conductor
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:  # noqa: ARG002
-        """Ends the workers of trials that take too long or hang."""
+        """Ends the workers of trials that take too long or hang.
+
+        Raises:
+            Gone: If the cluster is gone.
+        """
         late = set(self._conductor.overdue())
+        if self._conductor.stranded:
+            raise Gone
         for trial in trials if late else ():
             actor = trial.temporary_state.ray_actor
             if trial.trial_id in late and actor is not None:

@@ -122,9 +122,8 @@ class Launches:
 
     def run(self, *options: str) -> str:
         """A whole launch that ends well; what it wrote."""
-        process = self.begin(*options)
-        text, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, text
+        code, text = ended(self.begin(*options))
+        assert code == 0, text
         return text
 
     @property
@@ -150,6 +149,16 @@ def environment(home: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "200",
     }
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Waits for the end of a launch; its exit code and what it wrote."""
+    try:
+        text, _ = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, text
 
 
 def until(told: Callable[[], object], seconds: float = 100.0) -> None:
@@ -200,11 +209,8 @@ def head(folder: Path) -> Iterator[Head]:
     )  # fmt: skip
     process = psutil.Process(started.pid)
     try:
-        until(lambda: any(p.name() == "raylet" for p in process.children(recursive=True)))
-        [raylet] = [p for p in process.children(recursive=True) if p.name() == "raylet"]
-        line = raylet.cmdline()
-        [address] = [each.partition("=")[2] for each in line if each.startswith("--gcs-address=")]
-        yield Head(address, env, process)
+        until(lambda: _addresses(process))
+        yield Head(_addresses(process)[0], env, process)
     finally:
         members = process.children(recursive=True) if process.is_running() else []
         started.terminate()
@@ -216,3 +222,15 @@ def head(folder: Path) -> Iterator[Head]:
         for member in members:
             if member.is_running():
                 member.kill()
+
+
+def _addresses(process: psutil.Process) -> list[str]:
+    """Where the cluster of a head is joined, once that is known."""
+    found = []
+    for each in process.children(recursive=True):
+        try:
+            line = each.cmdline()
+        except psutil.Error:
+            continue
+        found += [x.partition("=")[2] for x in line if x.startswith("--gcs-address=")]
+    return found
