@@ -73,8 +73,8 @@ def launch(
     lost, and launching again goes on.
     """
     from parefront.live import LiveDisplay
+    from parefront.search.section import duration
     from parefront.search.storage import home_of
-    from parefront.search.study_file import duration
     from parefront.study import Study
 
     try:

@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from parefront.objectives.targets.target import Target
-from parefront.search.study_file import EngineSection, StudyFile, StudySection
+from parefront.search.engines.section import EngineSection
+from parefront.search.study_file import StudyFile
+from parefront.search.study_section import StudySection
 from parefront.spaces.catalog import STAGES
 
 _EXAMPLE = """\

@@ -27,8 +27,9 @@ from parefront.search.samplers.screening.observations import Told
 from parefront.search.samplers.space_size import count_candidates, count_parameters
 from parefront.search.seeds import derive_seed
 from parefront.search.sensitivity import Sensitivity, probe
-from parefront.search.study_file import AUTO, SCREENING, StudyFile
+from parefront.search.study_file import StudyFile
 from parefront.search.study_record import SAMPLER_KEY, SENSITIVITY_KEY, WARM_KEY
+from parefront.search.study_section import AUTO, SCREENING
 from parefront.search.surrogate import Axis, Surrogate
 from parefront.search.warm_start import Observation, own_candidates
 from parefront.spaces.space import AnyStage, Candidate, Space

@@ -16,7 +16,7 @@ from optuna.storages._grpc.server import make_server
 from parefront.errors import UsageError
 from parefront.search.leases import EXPIRE, Leases, handler
 from parefront.search.storage import kind_of, open_storage, shown
-from parefront.search.study_file import STUDY_NAME
+from parefront.search.study_section import STUDY_NAME
 
 THREADS = 32
 """Requests that are answered at once; each holds one connection to the database for as long."""

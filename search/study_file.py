@@ -2,264 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError
 
 from parefront.errors import SpaceError, StudyFileError
 from parefront.objectives.catalog import ALL, OBJECTIVES
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
 from parefront.search.engines.catalog import ENGINES
+from parefront.search.engines.section import EngineSection
 from parefront.search.goal import Goal
 from parefront.search.measures import measures
-from parefront.search.place import SecretPlaceError, check_place, resolved
-from parefront.search.samplers.catalog import SAMPLERS
+from parefront.search.place import resolved
+from parefront.search.section import HIDDEN, Section, hint
+from parefront.search.study_section import StudySection
 from parefront.spaces.space import Space
 from parefront.spaces.stage import TargetTraits
 
-STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""What the name of a study looks like."""
-SCREENING = "screening"
-AUTO = "auto"
-ENGINE = "process"
-"""The engine of a study that names none, unless the environment does."""
-ENGINE_VARIABLE = "PAREFRONT_ENGINE"
-"""Environment variable that names the engine of studies that name none."""
-NAMES = [SCREENING, *SAMPLERS, AUTO]
-"""All that `sampler` may say."""
 
-_HIDDEN = "hidden"
-"""Type of an error whose input is not shown."""
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-
-
-def duration(text: str) -> float:
-    """Seconds of a duration such as `"90s"`, `"3m"` or `"1h30m"`.
-
-    Raises:
-        ValueError: If it cannot be read or is zero.
-
-    Example:
-        >>> duration("1h30m")
-        5400.0
-    """
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"expected a duration such as 90s, 3m or 1h30m, got '{text}'")
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if total <= 0:
-        raise ValueError(f"expected a duration above 0, got '{text}'")
-    return total
-
-
-def _seconds(value: object) -> object:
-    return duration(value) if isinstance(value, str) else value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StudySection(_Section):
-    """What is searched, and for how long."""
-
-    name: str = Field(
-        pattern=STUDY_NAME,
-        max_length=100,
-        description="Name of the study in its storage: letters, digits, '.', '_' and '-'.",
-    )
-    task: str = Field(
-        description="The task: path/to/file.py:name (relative to the study file, then to the "
-        "current folder) or package.module:name."
-    )
-    trials: int | None = Field(
-        default=None, ge=1, description="Trials in all, the baseline and failed ones included."
-    )
-    time: Seconds | None = Field(
-        default=None,
-        description='Time of the search in all, such as "90s", "3m" or "1h30m"; no trial begins '
-        "that is not expected to end in time.",
-    )
-    trial_time: Seconds | None = Field(
-        default=None, description='Time one trial may take before it fails, such as "5m".'
-    )
-    settle: Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)] = Field(
-        default=15.0,
-        description="Time after the search for measuring candidates again whose place on the "
-        "front is undecided; 0 for none.",
-    )
-    cache_mb: int = Field(
-        default=2000,
-        ge=0,
-        description="Megabytes of what stages made that are kept, so that no stage runs twice for "
-        "the same beginning of a candidate, in any study; 0 for none.",
-    )
-    files: str | None = Field(
-        default=None,
-        description="Where artifacts, baselines and what stages made are kept: a folder, such as "
-        'a shared one, or a URL such as "s3://bucket/folder"; by default beside the SQLite file, '
-        "or in .parefront/.",
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of everything random.")
-    sampler: str = Field(
-        default=SCREENING,
-        description=f"What proposes candidates: {', '.join(NAMES)}. '{AUTO}' picks one by the size "
-        "of the space, the budget and the cost of a trial, and says why.",
-    )
-    siblings: bool = Field(
-        default=True,
-        description="Whether what was trained for a candidate on the front is tried with every "
-        "other way to go on, which trains nothing.",
-    )
-    gate: bool = Field(
-        default=True,
-        description="Whether a candidate is left untrained that could not reach the front even "
-        "with the best accuracy to expect.",
-    )
-    early_stop: bool = Field(
-        default=True,
-        description="Whether training stops half-way where others are ahead in accuracy, latency "
-        "and size together.",
-    )
-    no_gain: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="The search ends when the rest of the budget is expected to add less than this "
-        "share to the front's hypervolume, such as 0.01; 0 for never.",
-    )
-    warm_start: tuple[str, ...] = Field(
-        default=(),
-        description="Earlier studies to learn from, of the same task or another one, on any "
-        'device: names in the same storage, or "name@URL" in another.',
-    )
-    sensitivity: bool = Field(
-        default=False,
-        description="Whether each stage is tried by itself without training first, to begin with "
-        "what costs little accuracy.",
-    )
-
-    @field_validator("files")
-    @classmethod
-    def _keeps(cls, files: str | None) -> str | None:
-        if files is not None:
-            try:
-                check_place(files)
-            except SecretPlaceError as error:
-                raise PydanticCustomError(_HIDDEN, "{why}", {"why": str(error)}) from None
-        return files
-
-    @field_validator("sampler")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in NAMES:
-            raise ValueError(f"there is no such sampler{_hint(name, NAMES)}")
-        return name
-
-
-class EngineSection(_Section):
-    """Where trials run, and how many at once."""
-
-    name: str = Field(
-        default_factory=lambda: os.environ.get(ENGINE_VARIABLE, ENGINE),
-        validate_default=True,
-        description="The engine. "
-        + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items())
-        + f" The environment variable {ENGINE_VARIABLE} names another default.",
-    )
-    hang: Seconds = Field(
-        default=600.0,
-        description='Time without a sign of life, such as "10m", after which what runs counts as '
-        "hanging, and is ended. Steps of training and measurements are signs of life.",
-    )
-    memory_mb: int | None = Field(
-        default=None,
-        ge=1,
-        description="Megabytes that a trial may take, with all processes it starts, before it "
-        "fails, and that a Ray cluster keeps free for it; - for no limit.",
-    )
-    address: str | None = Field(
-        default=None,
-        description='The Ray cluster to join: "auto" for the one of this machine, or host:port of '
-        "its head; - to start Ray here for the launch.",
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        description="Trials at once, at most; - for as many as the cluster has room for now.",
-    )
-    cpus: float = Field(default=1.0, gt=0, le=1024, description="Cores of a trial.")
-    gpus: float = Field(
-        default=0.0, ge=0, le=1024, description="GPUs of a trial; a share of one may be given."
-    )
-    resources: dict[str, float] = Field(
-        default_factory=dict,
-        description="Further resources of Ray that a trial needs, such as {bignode = 1}.",
-    )
-
-    @field_validator("resources")
-    @classmethod
-    def _custom(cls, resources: dict[str, float]) -> dict[str, float]:
-        known = {"cpu": "cpus", "gpu": "gpus", "memory": "memory_mb"}
-        for name, amount in resources.items():
-            if name.lower() in known:
-                raise ValueError(f"'{name}' has a key of its own, '{known[name.lower()]}'")
-            if not amount > 0:
-                raise ValueError(f"expected an amount of '{name}' above 0")
-        return resources
-
-    @field_validator("cpus", "gpus")
-    @classmethod
-    def _shared(cls, amount: float) -> float:
-        if amount > 1 and not amount.is_integer():
-            raise ValueError("expected a whole number, or a share of one")
-        return amount
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in ENGINES:
-            raise ValueError(f"there is no such engine{_hint(name, list(ENGINES))}")
-        return name
-
-    @model_validator(mode="after")
-    def _taken(self) -> Self:
-        takes = ENGINES[self.name].takes
-        blank = {
-            name: field.get_default(call_default_factory=True)
-            for name, field in type(self).model_fields.items()
-        }
-        for key in sorted(self.model_fields_set - takes - {"name"}):
-            if getattr(self, key) == blank[key]:  # as a study in a storage has them all
-                continue
-            able = [name for name, kind in ENGINES.items() if key in kind.takes]
-            raise ValueError(
-                f"the engine '{self.name}' has no use for '{key}'; {', '.join(able)} has"
-            )
-        return self
-
-
-class StudyFile(_Section):
+class StudyFile(Section):
     """A whole study file."""
 
     study: StudySection
@@ -400,7 +165,7 @@ def _explain(error: ValidationError) -> str:
     *path, key = [str(part) for part in first["loc"]] or ["file"]
     section = f"[{'.'.join(path)}] " if path else ""
     if first["type"] == "extra_forbidden":
-        return f"{section}unknown key '{key}'{_hint(key, _keys(path))}"
+        return f"{section}unknown key '{key}'{hint(key, _keys(path))}"
     if first["type"] == "missing":
         return f"{section}'{key}' is missing; it is needed"
     message = first["msg"].removeprefix("Value error, ")
@@ -408,7 +173,7 @@ def _explain(error: ValidationError) -> str:
         message = "expected a list of [[start]] tables" if key == "start" else "expected a list"
     if path[:1] == ["start"]:
         section = f"[[start]] table {int(path[1]) + 1}, " if path[1:] else "[[start]] "
-    got = "" if first["type"] == _HIDDEN else f", got {first['input']!r}"
+    got = "" if first["type"] == HIDDEN else f", got {first['input']!r}"
     return f"{section}{key}: {message}{got}"
 
 
@@ -418,8 +183,3 @@ def _keys(path: list[str]) -> list[str]:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         model = field.annotation if field is not None else Goal
     return list(getattr(model, "model_fields", Goal.model_fields))
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"

@@ -17,7 +17,8 @@ import pytest
 import parefront as pf
 from parefront.objectives.catalog import OBJECTIVES
 from parefront.search.engines.catalog import ENGINES
-from parefront.search.study_file import EngineSection, StudySection
+from parefront.search.engines.section import EngineSection
+from parefront.search.study_section import StudySection
 from parefront.spaces.catalog import STAGES
 
 TASK = Path(__file__).parents[1] / "tiny.py"

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parefront.errors import SpaceError, StudyFileError
-from parefront.search.study_file import ENGINE_VARIABLE, StudyFile, duration
+from parefront.search.engines.section import ENGINE_VARIABLE
+from parefront.search.section import duration
+from parefront.search.study_file import StudyFile
 
 GOOD = """
 [study]

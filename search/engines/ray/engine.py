@@ -25,10 +25,10 @@ from parefront.search.engines.ray.job import Job, Mark
 from parefront.search.engines.ray.scheduler import DeskScheduler, Gone, Leaving, Lookout
 from parefront.search.engines.ray.searcher import DeskSearcher
 from parefront.search.engines.ray.trainable import Evaluation
+from parefront.search.engines.section import EngineSection
 from parefront.search.files import StudyFiles
 from parefront.search.pipeline import Pipeline
 from parefront.search.plan import Plan
-from parefront.search.study_file import EngineSection
 
 
 class RayEngine:

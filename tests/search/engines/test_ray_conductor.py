@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from parefront.errors import CertificateError, EngineError, StorageError
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk, Started
 from parefront.search.launch import Silent, Stop
 from parefront.search.ledger import Entry
+from parefront.search.locks import LockFile
 from parefront.search.pipeline import Checks, NoChecks
 from parefront.search.records import Rung, Status
 from tests.search.fakes import outcome
-from tests.search.test_ledger import ledger, proposer
+from tests.search.trials import ledger, proposer
 
 pytest.importorskip("ray")
 
@@ -39,7 +39,7 @@ def desk(folder: Path, trials: int, checks: Callable[[int], Checks] | None = Non
         proposer=proposer(),
         checks=checks or (lambda trial: NoChecks()),
         budget=Budget(trials, None),
-        lock=FileLock(folder / "lock"),
+        lock=LockFile(folder / "lock"),
         stop=Stop(),
         progress=Silent(),
     )

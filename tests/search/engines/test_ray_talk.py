@@ -10,9 +10,10 @@ import pytest
 
 import parefront as pf
 from parefront.errors import EngineError, StudyFileError, TrialError
+from parefront.search.engines.section import EngineSection
 from parefront.search.pipeline import Interrupted
 from parefront.search.records import Rung
-from parefront.search.study_file import EngineSection, StudyFile
+from parefront.search.study_file import StudyFile
 from parefront.spaces.space import Candidate
 
 pytest.importorskip("ray")
