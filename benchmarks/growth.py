@@ -38,8 +38,9 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.made_up_trials import OBJECTIVES, candidates, entries, outcome, record
 from parefront.objectives.front import dominated
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn, optuna_directions
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import Ledger
 from parefront.search.optuna_guide import OptunaGuide
 from parefront.search.proposer import Proposer
 from parefront.search.records import Owner

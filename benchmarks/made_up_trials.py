@@ -9,8 +9,8 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from parefront.objectives.measurement import Direction, Measurement
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn
-from parefront.search.ledger import Entry
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.samplers.screening.drawn_space import DrawnSpace
 from parefront.spaces.space import Candidate, Space

@@ -22,9 +22,10 @@ from parefront.objectives.objective import Bound
 from parefront.search.budget import Budget
 from parefront.search.checks import TrialChecks
 from parefront.search.desk import Desk
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn, optuna_directions
 from parefront.search.launch import Silent, Stop
-from parefront.search.ledger import RUNG_KEY, Entry, Ledger
+from parefront.search.ledger import RUNG_KEY, Ledger
 from parefront.search.locks import lock_of
 from parefront.search.optuna_guide import OptunaGuide
 from parefront.search.pipeline import Checks

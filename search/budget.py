@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.records import Status
 
 

@@ -9,9 +9,10 @@ from datetime import datetime
 
 from parefront.errors import EngineError, TrialError
 from parefront.search.budget import Budget
+from parefront.search.entry import MAX_DEATHS, Entry, died
 from parefront.search.heartbeat import Heartbeat
 from parefront.search.launch import Progress, Stop
-from parefront.search.ledger import MAX_DEATHS, Entry, Ledger, died
+from parefront.search.ledger import Ledger
 from parefront.search.locks import Lock
 from parefront.search.pauses import Pauses
 from parefront.search.pipeline import Checks, Interrupted, NoChecks

@@ -11,7 +11,7 @@ import optuna
 
 from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
 from parefront.objectives.targets.catalog import runtime
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.measures import Measure
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.records import Status

@@ -19,7 +19,7 @@ from parefront.objectives.measurement import Measurement
 from parefront.objectives.targets.catalog import runtime
 from parefront.search.bundle import write_check, write_checksums, write_json
 from parefront.search.card import model_card
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.opened import measures_of
 from parefront.search.records import Outcome
 from parefront.search.remeasure import remeasured

@@ -10,7 +10,7 @@ import pandas as pd
 
 from parefront.objectives.front import Bools, dominated
 from parefront.objectives.front_probability import CERTAIN, POSSIBLE, probability_on_front
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.records import Origin, Status
 from parefront.search.summary import ObjectiveSummary, of_target
 

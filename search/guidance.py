@@ -12,9 +12,9 @@ from parefront.objectives.objective import Bound
 from parefront.search.budget import Budget
 from parefront.search.checks import Hopeless, TrialChecks
 from parefront.search.earlier import Earlier, earlier
+from parefront.search.entry import Entry
 from parefront.search.guide import Guide
 from parefront.search.launch import Progress
-from parefront.search.ledger import Entry
 from parefront.search.measures import Measure
 from parefront.search.no_gain import NoGain
 from parefront.search.opened import OpenedStudy

@@ -11,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from parefront.objectives.measurement import Direction
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.samplers.screening.drawn_space import DrawnSpace
 from parefront.spaces.space import Candidate, Space
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import optuna
@@ -18,12 +16,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from parefront.search.entry import Entry, died
 from parefront.search.known_trials import KnownTrials
 from parefront.search.patience import Patience
 from parefront.search.records import (
     RESULT_KEY,
     TRIAL_KEY,
-    Origin,
     Outcome,
     Owner,
     Rung,
@@ -40,55 +38,10 @@ RUNG_KEY = "parefront:rung:{share}"
 _NO_RIVALS = (Status.FAILED, Status.STOPPED, Status.INTERRUPTED)
 """What failed is no measure for others; what was cut short is tried again, and counts then."""
 
-_CUT_SHORT = (Status.STOPPED, Status.INTERRUPTED)
-"""What is tried again."""
-
 _TWICE = Outcome(
     status=Status.STOPPED, reason="the storage made it twice, because its answer was lost"
 )
 """Optuna repeats a transaction whose answer was lost, and the first may have been done."""
-
-MAX_DEATHS = 5
-"""A candidate whose process died this often is not tried again, whatever it died of."""
-QUARANTINE = 2
-"""The same where somebody saw how it died, so that it was not the user or a power cut."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One trial with its records.
-
-    Attributes:
-        trial: The trial as Optuna keeps it.
-        record: What was written when it was created.
-        outcome: What was written when it ended; `None` while it runs, or when its process died.
-    """
-
-    trial: FrozenTrial
-    record: TrialRecord
-    outcome: Outcome | None
-
-    @cached_property
-    def status(self) -> Status:
-        """What became of the trial."""
-        if self.outcome is None or not self.trial.state.is_finished():
-            return Status.RUNNING
-        return self.outcome.status
-
-    @cached_property
-    def counts(self) -> bool:
-        """Whether it counts towards the budget: it is over, and will not be tried again."""
-        return self.status not in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED)
-
-    @property
-    def feasible(self) -> bool:
-        """Whether it was measured and keeps every bound."""
-        return self.outcome is not None and all(v <= 0 for v in self.outcome.violations.values())
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it measured the unchanged model."""
-        return self.record.origin == Origin.BASELINE and self.status == Status.COMPLETE
 
 
 class Ledger:
@@ -350,42 +303,3 @@ class Ledger:
         told = entry.outcome or outcome
         trial_id = self._patience(lambda: self._trial_id(entry.trial.number))
         return told if self.finish(trial_id, told) else None
-
-
-def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
-    """Records for trying the candidates again whose last trial was cut short, oldest first."""
-    cut = {e.record.candidate_id for e in entries if e.status in _CUT_SHORT}
-    if not cut:
-        return []
-    # A trial that the storage made twice is one.
-    done = {e.record.token for e in entries if e.status not in _CUT_SHORT}
-    last = {
-        e.record.candidate_id: e
-        for e in entries
-        if e.record.candidate_id in cut and not (e.status in _CUT_SHORT and e.record.token in done)
-    }
-    again = []
-    for entry in last.values():
-        if entry.status in _CUT_SHORT:
-            died = entry.status == Status.INTERRUPTED
-            deaths = entry.record.deaths + died
-            again.append(entry.record.model_copy(update={"deaths": deaths}))
-    return again
-
-
-def died(before: int, how: str | None = None) -> Outcome:
-    """What becomes of a trial whose process died.
-
-    Args:
-        before: How many processes have died before while they tried its candidate.
-        how: How it died, if somebody saw that; then it is given up sooner.
-    """
-    deaths = before + 1
-    if deaths < (MAX_DEATHS if how is None else QUARANTINE):
-        reason = "its process died while it ran" + (f": {how}" if how else "")
-        return Outcome(status=Status.INTERRUPTED, reason=reason)
-    return Outcome(
-        status=Status.FAILED,
-        reason=f"quarantined: its process died {deaths} times while it ran, "
-        + (f"the last time {how}" if how else "for example by a crash or for lack of memory"),
-    )

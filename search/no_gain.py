@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from parefront.search.budget import Budget
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 
 UNLIMITED = 50
 """Further trials that are looked at when there is no other limit, and at most."""

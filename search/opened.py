@@ -12,8 +12,9 @@ import optuna
 
 from parefront.errors import StorageError, StudyFileError, StudyNotFoundError
 from parefront.objectives.measurement import Direction, Measurement
+from parefront.search.entry import Entry
 from parefront.search.guide import optuna_directions
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import Ledger
 from parefront.search.measures import Measure, measures
 from parefront.search.patience import Patience
 from parefront.search.storage import open_storage, shown

@@ -11,8 +11,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from parefront.objectives.measurement import Direction
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn, optuna_directions
-from parefront.search.ledger import Entry
 from parefront.search.samplers.catalog import SAMPLERS
 from parefront.search.samplers.choice_of_trials import ChoiceOfTrials
 from parefront.search.samplers.screening.values import at_position

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from parefront.objectives.measurement import Direction
+from parefront.search.entry import Entry, unfinished
 from parefront.search.guide import Drawn, Guide
-from parefront.search.ledger import Entry, unfinished
 from parefront.search.records import Origin, Status
 from parefront.search.samplers.space_size import count_candidates, every_candidate
 from parefront.spaces.space import Candidate, Space

@@ -18,8 +18,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from parefront.objectives.front import dominates
 from parefront.objectives.measurement import Direction, Measurement
 from parefront.objectives.objective import Bound
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn, optuna_directions
-from parefront.search.ledger import Entry
 from parefront.search.records import Status
 from parefront.search.samplers.screening import ScreeningSampler
 from parefront.search.samplers.screening.observations import PARTIAL_KEY, Told, observed

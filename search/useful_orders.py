@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from parefront.objectives.front import dominated, log_scaled, normalize, reference_box
 from parefront.objectives.knee import knee
 from parefront.objectives.measurement import Direction
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.measures import Measure
 
 _LARGEST_FRONT = 64

@@ -26,8 +26,8 @@ from parefront.search.engines.messages import (
     Outlook,
     Phase,
 )
+from parefront.search.entry import died
 from parefront.search.launch import Progress, Stop
-from parefront.search.ledger import died
 from parefront.search.opened import OpenedStudy
 from parefront.search.records import Outcome, Status
 from parefront.spaces.space import Candidate

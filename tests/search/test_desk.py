@@ -10,8 +10,8 @@ import pytest
 from parefront.errors import EngineError
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk, Started
+from parefront.search.entry import MAX_DEATHS
 from parefront.search.launch import Silent, Stop
-from parefront.search.ledger import MAX_DEATHS
 from parefront.search.locks import LockFile
 from parefront.search.pauses import Pauses
 from parefront.search.pipeline import NoChecks

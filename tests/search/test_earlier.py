@@ -18,7 +18,7 @@ from parefront.objectives.measurement import Measurement
 from parefront.search import earlier as module
 from parefront.search import opened as opened_module
 from parefront.search.earlier import Earlier, earlier
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from parefront.search.measures import measures
 from parefront.search.opened import OpenedStudy
 from parefront.search.records import Origin, Outcome, Owner, Rung, Status, TrialRecord

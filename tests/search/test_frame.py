@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from parefront.objectives.measurement import Direction, Measurement
+from parefront.search.entry import Entry
 from parefront.search.frame import Which, front_rows, trials_frame
-from parefront.search.ledger import Entry
 from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.summary import ObjectiveSummary
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from parefront.search.entry import Entry
 from parefront.search.heartbeat import BEAT_KEY, Heartbeat
 from parefront.search.launch import Silent
-from parefront.search.ledger import Entry, Ledger
+from parefront.search.ledger import Ledger
 from parefront.search.patience import Patience
 from parefront.search.pipeline import Interrupted
 from parefront.search.records import Outcome, Owner, Status

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from parefront.errors import StorageError, StorageVersionError
-from parefront.search.ledger import MAX_DEATHS, QUARANTINE, died, unfinished
+from parefront.search.entry import MAX_DEATHS, QUARANTINE, died, unfinished
 from parefront.search.records import Origin, Outcome, Owner, Status
 from parefront.search.storage import home_of, open_storage
 from parefront.spaces.space import Candidate

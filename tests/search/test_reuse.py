@@ -9,7 +9,7 @@ import pytest
 
 import parefront as pf
 from parefront.search import builder, stage_code
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 from tests.tiny import data, make
 
 SPACE: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from optuna.trial import TrialState, create_trial
 
 from parefront.objectives.measurement import Direction, Measurement
 from parefront.objectives.objective import Bound
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn
-from parefront.search.ledger import Entry
 from parefront.search.records import Origin, Outcome, Owner, Rung, Status, TrialRecord, state_of
 from parefront.search.samplers.screening.drawn_space import DrawnSpace
 from parefront.search.surrogate import LEAST, Axis, Surrogate

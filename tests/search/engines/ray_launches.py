@@ -20,7 +20,7 @@ import pandas as pd
 import psutil
 
 import parefront as pf
-from parefront.search.ledger import Entry
+from parefront.search.entry import Entry
 
 ROOT = Path(__file__).parents[3]
 

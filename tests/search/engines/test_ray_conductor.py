@@ -11,8 +11,8 @@ import pytest
 from parefront.errors import CertificateError, EngineError, StorageError
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk, Started
+from parefront.search.entry import Entry
 from parefront.search.launch import Silent, Stop
-from parefront.search.ledger import Entry
 from parefront.search.locks import LockFile
 from parefront.search.pipeline import Checks, NoChecks
 from parefront.search.records import Rung, Status

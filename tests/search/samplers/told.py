@@ -9,8 +9,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from parefront.objectives.measurement import Direction
+from parefront.search.entry import Entry
 from parefront.search.guide import Drawn
-from parefront.search.ledger import Entry
 from parefront.search.records import TRIAL_KEY, Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.samplers.screening.drawn_space import DrawnSpace
 from parefront.spaces.space import Candidate, Space

@@ -1,0 +1,95 @@
+"""One trial as it is in the storage, and what becomes of those that did not come to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from optuna.trial import FrozenTrial
+
+from parefront.search.records import Origin, Outcome, Status, TrialRecord
+
+_CUT_SHORT = (Status.STOPPED, Status.INTERRUPTED)
+"""What is tried again."""
+
+MAX_DEATHS = 5
+"""A candidate whose process died this often is not tried again, whatever it died of."""
+QUARANTINE = 2
+"""The same where somebody saw how it died, so that it was not the user or a power cut."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial with its records.
+
+    Attributes:
+        trial: The trial as Optuna keeps it.
+        record: What was written when it was created.
+        outcome: What was written when it ended; `None` while it runs, or when its process died.
+    """
+
+    trial: FrozenTrial
+    record: TrialRecord
+    outcome: Outcome | None
+
+    @cached_property
+    def status(self) -> Status:
+        """What became of the trial."""
+        if self.outcome is None or not self.trial.state.is_finished():
+            return Status.RUNNING
+        return self.outcome.status
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether it counts towards the budget: it is over, and will not be tried again."""
+        return self.status not in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it was measured and keeps every bound."""
+        return self.outcome is not None and all(v <= 0 for v in self.outcome.violations.values())
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it measured the unchanged model."""
+        return self.record.origin == Origin.BASELINE and self.status == Status.COMPLETE
+
+
+def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
+    """Records for trying the candidates again whose last trial was cut short, oldest first."""
+    cut = {e.record.candidate_id for e in entries if e.status in _CUT_SHORT}
+    if not cut:
+        return []
+    # A trial that the storage made twice is one.
+    done = {e.record.token for e in entries if e.status not in _CUT_SHORT}
+    last = {
+        e.record.candidate_id: e
+        for e in entries
+        if e.record.candidate_id in cut and not (e.status in _CUT_SHORT and e.record.token in done)
+    }
+    again = []
+    for entry in last.values():
+        if entry.status in _CUT_SHORT:
+            died = entry.status == Status.INTERRUPTED
+            deaths = entry.record.deaths + died
+            again.append(entry.record.model_copy(update={"deaths": deaths}))
+    return again
+
+
+def died(before: int, how: str | None = None) -> Outcome:
+    """What becomes of a trial whose process died.
+
+    Args:
+        before: How many processes have died before while they tried its candidate.
+        how: How it died, if somebody saw that; then it is given up sooner.
+    """
+    deaths = before + 1
+    if deaths < (MAX_DEATHS if how is None else QUARANTINE):
+        reason = "its process died while it ran" + (f": {how}" if how else "")
+        return Outcome(status=Status.INTERRUPTED, reason=reason)
+    return Outcome(
+        status=Status.FAILED,
+        reason=f"quarantined: its process died {deaths} times while it ran, "
+        + (f"the last time {how}" if how else "for example by a crash or for lack of memory"),
+    )
