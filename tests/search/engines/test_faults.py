@@ -163,7 +163,7 @@ def test_a_process_that_gets_nowhere_ends_the_launch(
 
 def test_a_task_that_cannot_be_taken_along_is_refused(tmp_path: Path) -> None:
     task = make(loss=Untakeable())
-    with pytest.raises(UsageError, match="cannot be handed .* lock.*: .*name it as path/to/file"):
+    with pytest.raises(UsageError, match="cannot be handed .*lock.*; name it as path/to/file"):
         study(tmp_path, task, PROCESS).optimize()
 
 
