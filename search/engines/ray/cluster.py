@@ -94,6 +94,7 @@ class Cluster:
                 if self.address is None:
                     self._start()
                 else:
+                    _reach(self.address)
                     ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             self.close()
@@ -189,6 +190,17 @@ class Cluster:
 def _token() -> str:
     """The token of clusters of this process; Ray reads it only once."""
     return secrets.token_hex(32)
+
+
+def _reach(address: str) -> None:
+    """Looks whether somebody listens there, since Ray would try for minutes.
+
+    Raises:
+        OSError: If nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LEAVING).close()
 
 
 @contextmanager
