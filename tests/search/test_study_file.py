@@ -139,5 +139,7 @@ def test_another_engine_takes_what_means_something_to_it() -> None:
     assert StudyFile.model_validate(inline.model_dump(mode="json")) == inline
     with pytest.raises(StudyFileError, match="no such engine; did you mean 'inline'"):
         settings.on("inlne")
-    with pytest.raises(StudyFileError, match="'inline' has no use for 'memory_mb'; process has"):
+    with pytest.raises(
+        StudyFileError, match="'inline' has no use for 'memory_mb'; process, ray has"
+    ):
         StudyFile.of(content | {"engine": {"name": "inline", "memory_mb": 5}})

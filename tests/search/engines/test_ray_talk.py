@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import parefront as pf
 from parefront.errors import EngineError, StudyFileError, TrialError
+from parefront.search.budget import Budget
+from parefront.search.engines.catalog import ENGINES
 from parefront.search.engines.section import EngineSection
 from parefront.search.pipeline import Interrupted
+from parefront.search.plan import Plan
 from parefront.search.records import Rung
 from parefront.search.study_file import StudyFile
 from parefront.spaces.space import Candidate
@@ -63,7 +65,7 @@ def test_a_mark_shows_whether_a_folder_is_shared(tmp_path: Path) -> None:
     with Mark.set_in(tmp_path / "home") as mark:
         mark.check()
         other = Mark(path=tmp_path / "elsewhere" / mark.path.name, content=mark.content)
-        with pytest.raises(EngineError, match="do not see .*elsewhere; put"):
+        with pytest.raises(EngineError, match="do not see .*elsewhere; name a folder"):
             other.check()
         mark.path.write_text("of another launch")
         with pytest.raises(EngineError, match="do not see"):
@@ -107,6 +109,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for name in [name for name in sys.modules if name.startswith("parefront.search.engines.ray")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
-    study = pf.Study("t.py:task", name="x", engine="ray", storage=f"sqlite:///{tmp_path}/s.db")
+    plan = Plan(
+        settings=StudyFile.of({"study": {"name": "x", "task": "t.py:task"}}),
+        url=f"sqlite:///{tmp_path}/s.db",
+        task=None,
+        base=tmp_path,
+        budget=Budget(),
+    )
     with pytest.raises(EngineError, match=r"package ray; try: pip install 'parefront\[ray\]'"):
-        study.optimize()
+        ENGINES["ray"].make(plan)
