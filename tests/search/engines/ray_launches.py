@@ -171,7 +171,7 @@ def until(told: Callable[[], object], seconds: float = 100.0) -> None:
 
 @dataclass(frozen=True)
 class Head:
-    """A cluster of one machine.
+    """A node of a cluster, its head or a further one.
 
     Attributes:
         address: Where it is joined.
@@ -190,27 +190,58 @@ class Head:
 
 
 @contextmanager
-def head(folder: Path) -> Iterator[Head]:
-    """A cluster as a user starts one, with a token."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+def head(folder: Path, cpus: int = 2, like: Head | None = None) -> Iterator[Head]:
+    """A cluster as a user starts one, with a token.
+
+    Args:
+        folder: Its temporary folder, whose path must be short.
+        cpus: Cores for trials on its own machine.
+        like: One that is gone, whose port and token it has.
+    """
+    if like is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        env: Mapping[str, str] = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }
+    else:
+        port, env = like.address.rpartition(":")[2], like.env
+    options = (
+        "--head", f"--port={port}", f"--num-cpus={cpus}", "--include-dashboard=false",
+        f"--temp-dir={folder}",
+    )  # fmt: skip
+    with _started(folder, env, *options) as process:
+        until(lambda: _addresses(process))
+        yield Head(_addresses(process)[0], env, process)
+
+
+@contextmanager
+def node(of: Head, folder: Path) -> Iterator[Head]:
+    """A further node of a cluster, with one core."""
+    options = (f"--address={of.address}", "--num-cpus=1")
+    with _started(folder, of.env, *options) as process:
+        until(lambda: any(p.name() == "raylet" for p in process.children(recursive=True)))
+        yield Head(of.address, of.env, process)
+
+
+@contextmanager
+def _started(folder: Path, env: Mapping[str, str], *options: str) -> Iterator[psutil.Process]:
+    """What `ray start` starts, until the end."""
     started = subprocess.Popen(
         [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}",
-            "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", "--block",
-            f"--temp-dir={folder}",
+            sys.executable, "-m", "ray.scripts.scripts", "start", *options,
+            "--disable-usage-stats", "--block",
         ],
-        env=environment(folder) | env,
+        env=environment(folder) | dict(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )  # fmt: skip
     process = psutil.Process(started.pid)
     try:
-        until(lambda: _addresses(process))
-        yield Head(_addresses(process)[0], env, process)
+        yield process
     finally:
         members = process.children(recursive=True) if process.is_running() else []
         started.terminate()

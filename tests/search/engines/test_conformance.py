@@ -21,6 +21,7 @@ pytestmark = pytest.mark.parametrize(
     [
         pytest.param({"name": "inline"}, id="inline"),
         pytest.param({"name": "process"}, id="process", marks=pytest.mark.slow),
+        pytest.param({"name": "ray", "workers": 1}, id="ray", marks=pytest.mark.slow),
     ],
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.search.engines.ray_launches import (
     Launches,
     ended,
     head,
+    node,
     until,
 )
 
@@ -188,24 +190,48 @@ def test_a_launch_that_is_killed_is_taken_up(tmp_path: Path) -> None:
     assert len(counted) == sum(counted.values()) == 6
 
 
-def test_a_lost_cluster_ends_the_launch_and_no_trial(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="pf") as folder, head(Path(folder)) as started:
-        launches = on(started, tmp_path, SLOW, trials=6)
+def test_a_cluster_that_comes_back_is_joined_again(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="pf") as folder, head(Path(folder)) as first:
+        launches = on(first, tmp_path, SLOW, trials=6)
         process = launches.begin()
         until((tmp_path / "waiting").exists)
-        started.part("raylet").kill()
-        code, text = ended(process)
-    assert code == 1
-    assert "Ray lost its cluster: its head and the node of this launch are gone" in text
+        first.part("raylet").kill()
+        until(lambda: any(e.status == Status.STOPPED for e in launches.entries()))
     (tmp_path / "armed").unlink()
-    left = [e for e in launches.entries() if e.status == Status.STOPPED]
-    assert left
+    with tempfile.TemporaryDirectory(prefix="pf") as folder, head(Path(folder), like=first):
+        code, text = ended(process)
+    assert code == 0, text
+    assert re.search(r"Ray lost its cluster: .*; trying again in 1s", text)
+    entries = launches.entries()
+    left = [e for e in entries if e.status == Status.STOPPED]
     assert all("Ray lost its cluster" in str(e.outcome.reason) for e in left if e.outcome)
-    again = Launches.of(tmp_path, trials=6)
-    again.run("--engine", "inline")
-    entries = again.entries()
     assert not any(e.record.deaths for e in entries)
-    assert len([e for e in entries if e.counts]) == 6
+    counted = Counter(e.record.candidate_id for e in entries if e.counts)
+    assert len(counted) == sum(counted.values()) == 6
+
+
+def test_a_node_that_is_killed_costs_its_trial_a_repetition(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="pf") as folder,
+        head(Path(folder), cpus=0) as started,
+        node(started, Path(folder)),
+        node(started, Path(folder)) as lost,
+    ):
+        launches = on(started, tmp_path, SLOW, trials=6)
+        process = launches.begin()
+        until(lambda: sum(e.status == Status.RUNNING for e in launches.entries()) == 2)
+        until((tmp_path / "waiting").exists)
+        lost.part("raylet").kill()
+        until(lambda: any(e.status == Status.STOPPED for e in launches.entries()))
+        (tmp_path / "armed").unlink()
+        code, text = ended(process)
+    assert code == 0, text
+    entries = launches.entries()
+    [cut] = [e for e in entries if e.status == Status.STOPPED]
+    again = [e for e in entries if e.record.candidate_id == cut.record.candidate_id and e.counts]
+    assert [e.record.deaths for e in again] == [0]
+    counted = Counter(e.record.candidate_id for e in entries if e.counts)
+    assert len(counted) == sum(counted.values()) == 6
 
 
 def test_no_cluster_is_said(tmp_path: Path) -> None:
