@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from parefront.errors import EngineError, TrialError
@@ -21,6 +21,11 @@ from parefront.search.records import Origin, Outcome, Owner, Status, TrialRecord
 from parefront.search.turns import turn
 from parefront.spaces.space import Candidate
 
+_TAKEN = Outcome(
+    status=Status.INTERRUPTED,
+    reason="another launch ended it, which saw no sign of life of this one; its candidate is "
+    "tried again",
+)
 _GLANCE = 0.2
 """Seconds between looks at whether the launch is to end, while it waits."""
 
@@ -35,6 +40,7 @@ class Started:
         candidate: What is to be evaluated.
         deaths: How many processes have died while they tried this candidate before.
         checks: Decides whether it is worth going on with.
+        crashes: Of how many of them somebody saw how they died.
     """
 
     trial_id: int
@@ -42,6 +48,7 @@ class Started:
     candidate: Candidate
     deaths: int
     checks: Checks
+    crashes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,9 @@ class Desk:
         # What is already trained is not stopped from being trained.
         checks = NoChecks() if proposal.origin == Origin.SIBLING else self.checks(trial_id)
         number = self.ledger.number(trial_id)
-        started = Started(trial_id, number, proposal.candidate, proposal.deaths, checks)
+        started = Started(
+            trial_id, number, proposal.candidate, proposal.deaths, checks, proposal.crashes
+        )
         self.progress.began(number, proposal.candidate)
         return started
 
@@ -119,13 +128,9 @@ class Desk:
         if lost and deaths >= MAX_DEATHS:
             reason = f"{outcome.reason}; so it was {deaths} times while it was tried"
             outcome = outcome.model_copy(update={"status": Status.FAILED, "reason": reason})
-        if self.ledger.finish(started.trial_id, outcome):
-            self.progress.ended(started.number, outcome)
-        else:
-            self.progress.phase(
-                f"trial {started.number} was ended by another launch, which saw no sign of life of "
-                "this one; its candidate is tried again"
-            )
+        # Whoever watches is told in any case that this launch has it no more.
+        told = self.ledger.finish(started.trial_id, outcome)
+        self.progress.ended(started.number, outcome if told else _TAKEN)
 
     def give_up(self, started: Started, reason: str | None = None) -> None:
         """Records that a trial was left; its candidate is tried again.
@@ -138,7 +143,8 @@ class Desk:
             StorageError: If the storage fails.
         """
         outcome = self.stopped.model_copy(update={"reason": reason}) if reason else self.stopped
-        self.ledger.finish(started.trial_id, outcome)
+        told = self.ledger.finish(started.trial_id, outcome)
+        self.progress.ended(started.number, outcome if told else _TAKEN)
 
     def lost(self, started: Started, how: str) -> None:
         """Records that the process of a trial died; its candidate is tried once more.
@@ -150,7 +156,7 @@ class Desk:
         Raises:
             StorageError: If the storage fails.
         """
-        self.finish(started, died(started.deaths, how))
+        self.finish(started, died(started.deaths, started.crashes, how))
 
     def ticking(self) -> Callable[[], None]:
         """What a trial calls between short steps of work; its time starts now.
@@ -188,12 +194,15 @@ class Desk:
         Returns:
             Whether it waited, so that there may be something to do now.
         """
-        waited = False
+        me, waited = Owner.me(), False
+        # When the time is over nothing can come of it.
+        if replace(self.budget, trials=None).spent(self.ledger.entries(), datetime.now()):
+            return False
         while self.heartbeat is not None:
             out = [each for each in self.ledger.entries() if each.status == Status.RUNNING]
             doubtful = [each for each in out if self.heartbeat.doubtful(each.record.owner)]
             # Trials of this launch come first: an engine gives them back between two questions.
-            if not doubtful or any(each.record.owner == Owner.me() for each in out):
+            if not doubtful or any(each.record.owner.same(me) for each in out):
                 break
             if not waited:
                 owner, number = doubtful[0].record.owner, doubtful[0].trial.number
@@ -234,6 +243,7 @@ class Desk:
             origin=proposal.origin,
             owner=Owner.me(),
             deaths=proposal.deaths,
+            crashes=proposal.crashes,
         )
         drawn = proposal.drawn
         return self.ledger.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)

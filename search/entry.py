@@ -71,23 +71,26 @@ def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     again = []
     for entry in last.values():
         if entry.status in _CUT_SHORT:
-            died = entry.status == Status.INTERRUPTED
-            deaths = entry.record.deaths + died
-            again.append(entry.record.model_copy(update={"deaths": deaths}))
+            record, outcome = entry.record, entry.outcome
+            deaths = record.deaths + (entry.status == Status.INTERRUPTED)
+            crashes = record.crashes + (outcome is not None and outcome.crashed)
+            counts = {"deaths": deaths, "crashes": crashes}
+            again.append(record.model_copy(update=counts))
     return again
 
 
-def died(before: int, how: str | None = None) -> Outcome:
+def died(before: int, crashes: int = 0, how: str | None = None) -> Outcome:
     """What becomes of a trial whose process died.
 
     Args:
         before: How many processes have died before while they tried its candidate.
-        how: How it died, if somebody saw that; then it is given up sooner.
+        crashes: Of how many of them somebody saw how they died.
+        how: How it died, if somebody saw that.
     """
-    deaths = before + 1
-    if deaths < (MAX_DEATHS if how is None else QUARANTINE):
+    deaths, seen = before + 1, how is not None
+    if deaths < MAX_DEATHS and crashes + seen < QUARANTINE:
         reason = "its process died while it ran" + (f": {how}" if how else "")
-        return Outcome(status=Status.INTERRUPTED, reason=reason)
+        return Outcome(status=Status.INTERRUPTED, reason=reason, crashed=seen)
     return Outcome(
         status=Status.FAILED,
         reason=f"quarantined: its process died {deaths} times while it ran, "

@@ -121,8 +121,13 @@ def prepared_pipeline(
         for each in measures:
             if each.objective not in OBJECTIVES:
                 each.objective.measure(artifact, ready.scenes[each.target])
-        study.keep_baseline(baseline)
-        return ready
+        if study.baseline is None:
+            study.keep_baseline(baseline)
+            return ready
+        # Another launch was first, which a lock let in that was lost with the database.
+        return prepared_pipeline(
+            study, untrained, store, weights, devices, progress=progress, tick=tick, share=share
+        )
     for name, facts in prints.items():
         recorded = baseline.on(name)
         if recorded.fingerprint_id != fingerprint_id(facts):

@@ -33,11 +33,13 @@ class Proposal:
         drawn: The candidate, with what Optuna needs to know of it.
         origin: Where it came from.
         deaths: How many processes have died while they tried this candidate before.
+        crashes: Of how many of them somebody saw how they died.
     """
 
     drawn: Drawn
     origin: Origin
     deaths: int = 0
+    crashes: int = 0
 
     @property
     def candidate(self) -> Candidate:
@@ -127,7 +129,8 @@ class Proposer:
         running = self._tell(entries)
         for record in unfinished(entries):
             candidate = self._space.candidate(record.candidate)
-            return Proposal(Drawn.of(candidate, self._space), record.origin, record.deaths)
+            drawn = Drawn.of(candidate, self._space)
+            return Proposal(drawn, record.origin, record.deaths, record.crashes)
         beforehand = self._next()
         if beforehand is None or beforehand[1] == Origin.ANCHOR:
             sibling = self._sibling() if self._siblings else None

@@ -155,6 +155,7 @@ class TrialRecord(_Record):
         origin: Where the candidate came from.
         owner: The process that runs the trial.
         deaths: How many processes have died while they tried this candidate before.
+        crashes: Of how many of them somebody saw how they died.
         token: Random; tells whether a trial was made when the answer of the storage was lost.
     """
 
@@ -163,6 +164,7 @@ class TrialRecord(_Record):
     origin: Origin
     owner: Owner
     deaths: int = 0
+    crashes: int = 0
     token: str = Field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -178,6 +180,7 @@ class Outcome(_Record):
         achieved: What each stage really did, by stage name.
         seconds: Time spent by step: `"stages"`, `"train"`, `"build"`, `"measure"`.
         rungs: What it was worth in the middle of its training, in order.
+        crashed: Whether its process died, and somebody saw how.
         device_away: Whether it was given back because its device could not be reached.
     """
 
@@ -189,6 +192,7 @@ class Outcome(_Record):
     achieved: Mapping[str, Mapping[str, Any]] = {}
     seconds: Mapping[str, float] = {}
     rungs: tuple[Rung, ...] = ()
+    crashed: bool = False
     device_away: bool = False
 
 

@@ -157,15 +157,12 @@ def _run(plan: Plan, engine: Engine, progress: Progress, stop: Stop, stack: Exit
     )
     after = lock_of(plan.url, study.name, "after", patience)
     try:
-        if after.take():
+        # Another launch may be at it, which does not know yet what this one has found.
+        with turn(after, lambda: stop.requested, progress.phase):
             read = StoredStudy.of(plan.settings, plan.task, plan.base, plan.url, opened)
             _finish(read, opened, pipeline, progress, stop)
-        else:
-            progress.phase("another launch measures and builds what is left")
     except Interrupted:
         return Desk.was_stopped
-    finally:
-        after.release()
     return ended
 
 

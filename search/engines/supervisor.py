@@ -29,7 +29,8 @@ from parefront.search.engines.messages import (
 from parefront.search.entry import died
 from parefront.search.launch import Progress, Stop
 from parefront.search.opened import OpenedStudy
-from parefront.search.records import Outcome, Status
+from parefront.search.patience import SECONDS
+from parefront.search.records import Outcome, Status, TrialRecord
 from parefront.spaces.space import Candidate
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ FRUITLESS = 2
 AGAIN = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 60.0, 60.0, 60.0, 60.0)
 """Pauses before a further try when an engine says that it may go on by itself."""
 _LOOK = 0.2
+_STORAGE_PAUSE = 2.0
 _MEMORY_LOOK = 0.5
 
 
@@ -127,7 +129,7 @@ class Supervisor:
                     self._settle(watch, lambda _: Desk.stopped)
                     return Desk.was_stopped
                 reason = too_much or watch.child.how()
-                self._settle(watch, self._verdict(too_much, reason))
+                self._settle_patiently(watch, self._verdict(too_much, reason))
             except BaseException:
                 self._give_up(watch)
                 raise
@@ -176,9 +178,12 @@ class Supervisor:
         elif isinstance(message, Ended):
             watch.running.pop(message.trial, None)
             watch.ended += 1
+            if not self._evaluates:  # other trials do not wait for a display
+                watch.child.tell(HEARD)
             self._progress.ended(message.trial, message.outcome)
-            self._pass_on_stop(watch)  # whoever was told may have asked for it
-            watch.child.tell(HEARD)
+            if self._evaluates:
+                self._pass_on_stop(watch)  # whoever was told may have asked for it
+                watch.child.tell(HEARD)
         elif isinstance(message, Outlook):
             self._progress.outlook(message.share, message.trials)
         elif isinstance(message, End | Failure):
@@ -217,24 +222,48 @@ class Supervisor:
             if watch.child.memory() > engine.memory_mb * 1_000_000:
                 raise _TooMuch(f"it took more than {engine.memory_mb} MB of memory")
 
-    def _verdict(self, too_much: str | None, reason: str) -> Callable[[int], Outcome]:
-        """What becomes of a trial of a process that has ended, by earlier deaths."""
+    def _verdict(self, too_much: str | None, reason: str) -> Callable[[TrialRecord], Outcome]:
+        """What becomes of a trial of a process that has ended."""
         if not self._evaluates:
             stopped = Desk.stopped.model_copy(update={"reason": f"its launch ended: {reason}"})
             return lambda _: stopped
         if too_much is not None:
             return lambda _: Outcome(status=Status.FAILED, reason=too_much)
-        return lambda deaths: died(deaths, reason)
+        return lambda record: died(record.deaths, record.crashes, reason)
 
-    def _settle(self, watch: _Watch, verdict: Callable[[int], Outcome]) -> None:
-        """Records what becomes of the trials that a process has left."""
+    def _settle(self, watch: _Watch, verdict: Callable[[TrialRecord], Outcome]) -> None:
+        """Records what becomes of the trials that a process has left.
+
+        Raises:
+            StorageError: If the storage fails.
+        """
         if not watch.running:
             return
         ledger = self._find().ledger
         for entry in ledger.left_by(watch.child.owner):
-            outcome = ledger.finish_left(entry, verdict(entry.record.deaths))
+            outcome = ledger.finish_left(entry, verdict(entry.record))
             if outcome is not None:
                 self._progress.ended(entry.trial.number, outcome)
+
+    def _settle_patiently(self, watch: _Watch, verdict: Callable[[TrialRecord], Outcome]) -> None:
+        """As `_settle`, but waits for a storage that does not answer for a while.
+
+        Raises:
+            StorageError: If it fails for longer.
+        """
+        until, said = monotonic() + SECONDS, False
+        while True:
+            try:
+                self._settle(watch, verdict)
+            except StorageError as error:
+                if monotonic() > until or self._stop.requested_now:
+                    raise
+                if not said:
+                    self._progress.phase(f"waiting for the storage: {error}")
+                said = True
+                self._stop.wait(_STORAGE_PAUSE)
+            else:
+                return
 
     def _find(self) -> OpenedStudy:
         """The study, which has begun."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +25,11 @@ class Told:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self.counts = True
 
-    def finish(self, trial_id: int, outcome: Outcome) -> None:
+    def finish(self, trial_id: int, outcome: Outcome) -> bool:
         self.outcomes.append(outcome)
+        return self.counts
 
 
 def desk(folder: Path, ledger: Told, **more: Any) -> Desk:
@@ -40,6 +43,29 @@ def desk(folder: Path, ledger: Told, **more: Any) -> Desk:
         progress=Silent(),
         **more,
     )
+
+
+class Heard(Silent):
+    """Remembers which trials ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+
+    def ended(self, trial: int, outcome: Outcome) -> None:
+        self.outcomes[trial] = outcome
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_whoever_watches_hears_of_each_end(tmp_path: Path, counts: bool) -> None:
+    told, heard = Told(), Heard()
+    told.counts = counts  # not if another launch has ended the trial
+    at = replace(desk(tmp_path, told), progress=heard)
+    fine = Outcome(status=Status.COMPLETE)
+    at.finish(replace(started(0), number=1), fine)
+    at.give_up(replace(started(0), number=2), "its node left")
+    assert list(heard.outcomes) == [1, 2]
+    assert (heard.outcomes[1] == fine) == counts
+    assert counts or {each.status for each in heard.outcomes.values()} == {Status.INTERRUPTED}
 
 
 def started(deaths: int) -> Started:

@@ -208,16 +208,19 @@ def test_a_trial_that_two_launches_clear_up_ends_once(tmp_path: Path) -> None:
     first, second, by = ledger(tmp_path), ledger(tmp_path), proposer()
     create(first, propose(by, first), GONE)
     (left,) = first.left_by(GONE)
-    assert first.finish_left(left, died(0, "by a crash")) == died(0, "by a crash")
+    assert first.finish_left(left, died(0, how="by a crash")) == died(0, how="by a crash")
     assert second.finish_left(left, died(0)) is None
-    assert first.entries()[0].outcome == died(0, "by a crash")
+    assert first.entries()[0].outcome == died(0, how="by a crash")
     assert first.left_by(GONE) == []
 
 
 def test_a_death_that_was_seen_counts_for_more() -> None:
-    assert died(0).status == died(0, "how").status == Status.INTERRUPTED
+    assert died(0).status == died(0, how="how").status == Status.INTERRUPTED
     assert died(MAX_DEATHS - 2).status == Status.INTERRUPTED
-    quarantined = died(QUARANTINE - 1, "by a crash")
+    # Launches that were killed are not held against a candidate that crashes once.
+    assert died(MAX_DEATHS - 2, 0, "by a crash").status == Status.INTERRUPTED
+    assert died(MAX_DEATHS - 1, 0, "by a crash").status == Status.FAILED
+    quarantined = died(QUARANTINE - 1, QUARANTINE - 1, "by a crash")
     assert quarantined.status == Status.FAILED
     assert quarantined.reason is not None
     assert quarantined.reason.startswith("quarantined: its process died 2 times")

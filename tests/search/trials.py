@@ -71,6 +71,7 @@ def create(into: Ledger, proposal: Proposal, owner: Owner | None = None) -> int:
         origin=proposal.origin,
         owner=owner or Owner.me(),
         deaths=proposal.deaths,
+        crashes=proposal.crashes,
     )
     drawn = proposal.drawn
     return into.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)
