@@ -23,6 +23,7 @@ from parefront.search.entry import Entry
 from parefront.search.measures import measures
 from parefront.search.opened import OpenedStudy
 from parefront.search.records import Origin, Outcome, Owner, Rung, Status, TrialRecord
+from parefront.search.storage import open_storage
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import BaselineRecord
 from parefront.search.task import PreparedTask, prepare
@@ -406,11 +407,11 @@ def test_passwords_of_other_storages_are_neither_shown_nor_kept(
 ) -> None:
     url, _ = place
     theirs = "postgresql://me:geheim@db/studies"
-    find, others = OpenedStudy.find, module.open_storage
+    find = OpenedStudy.find
     monkeypatch.setattr(
         OpenedStudy, "find", lambda name, at: find(name, url if at == theirs else at)
     )
-    monkeypatch.setattr(module, "open_storage", lambda at, create: others(url, create=create))
+    monkeypatch.setattr(module, "open_storage", lambda at, create: open_storage(url, create=create))
     new = begin(new_url(tmp_path), "new")
     found = earlier([f"similar@{theirs}"], new_url(tmp_path), space(), new)
     name = "similar@postgresql://me:***@db/studies"

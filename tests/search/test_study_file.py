@@ -127,9 +127,9 @@ def test_the_environment_names_the_engine_of_studies_that_name_none(
     assert StudyFile.of(content).engine.name == "process"
     monkeypatch.setenv(ENGINE_VARIABLE, "inlin")
     wrong = f"{ENGINE_VARIABLE} names an engine, .* no 'inlin'; did you mean 'inline'"
-    for engine in ({}, {"engine": {"hang": "5m"}}):
+    for each in (content, content | {"engine": {"hang": "5m"}}):
         with pytest.raises(StudyFileError, match=wrong):
-            StudyFile.of(content | engine)
+            StudyFile.of(each)
     assert StudyFile.of(content | {"engine": {"name": "process"}}).engine.name == "process"
 
 
