@@ -15,7 +15,7 @@ from parefront.search.entry import Entry
 from parefront.search.measures import Measure
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.records import Status
-from parefront.search.storage import open_storage
+from parefront.search.storage import open_storage, shown
 from parefront.search.study_record import STUDY_KEY
 from parefront.search.useful_orders import useful_orders
 from parefront.search.warm_start import Known, Observation, drawn
@@ -131,15 +131,16 @@ class _Taken:
 def _found(given: str, url: str, study: OpenedStudy) -> _Source:
     name, at, other = given.partition("@")
     where = other if at else url
+    unique = name if where == url else f"{name}@{shown(where)}"
     try:
         opened = OpenedStudy.find(name, where)
     except StudyNotFoundError as error:
         raise StudyFileError(
-            f"[study] warm_start: there is no study '{name}' in {where}; "
+            f"[study] warm_start: there is no study '{name}' in {shown(where)}; "
             + _which(_others(where, study), "there are")
         ) from error
     except StorageError as error:
-        raise StudyFileError(f"[study] warm_start: cannot read '{given}': {error}") from error
+        raise StudyFileError(f"[study] warm_start: cannot read '{unique}': {error}") from error
     theirs, ours = opened.record, study.record
     if theirs.id == ours.id:
         raise StudyFileError(
@@ -157,7 +158,6 @@ def _found(given: str, url: str, study: OpenedStudy) -> _Source:
             f"({ours.metric_direction}), got '{name}' with {theirs.metric} "
             f"({theirs.metric_direction}); " + _which(fitting, "in that storage there are")
         )
-    unique = name if where == url else given
     return _Source(unique, opened, _kin(opened) == _kin(study))
 
 

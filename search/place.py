@@ -7,6 +7,10 @@ from pathlib import Path
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)", re.DOTALL)
 _ALMOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PASSWORD = re.compile(r":.*@", re.DOTALL)
+"""Holds wherever it is, for a password may have '/' and '@' in it."""
+_HOST = re.compile(r"([^:]*|[^:\[]*\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.DOTALL)
+"""A host with a user and a port; what else is behind a ':' may be a password."""
 _NOT_KEPT = {"http": "cannot be written to", "https": "cannot be written to"} | {
     "memory": "is gone with its process"
 }
@@ -22,6 +26,13 @@ def is_url(place: str) -> bool:
     return _URL.fullmatch(place) is not None
 
 
+def scrubbed(text: str) -> str:
+    """A text without the passwords and signatures that are in its URLs."""
+    text = re.sub(r"//(?:[^\s:]*:\S*|[^/@\s]+)@", "//***@", text)
+    text = re.sub(r"//[^/\s:@\[\"']+:(?![0-9]{1,5}(?![\w+=%-]))[^/\s]+", "//***", text)
+    return re.sub(r"(://[^\s?\"']+)\?[^\s\"']+", r"\1?***", text)
+
+
 def check_place(place: str) -> None:
     """Checks what a user named.
 
@@ -30,13 +41,12 @@ def check_place(place: str) -> None:
         ValueError: If no files can be kept there.
     """
     found = _URL.fullmatch(place)
-    if found is None:
-        if not place.strip() or "\0" in place or _ALMOST.match(place):
+    if found is None and not _ALMOST.match(place):
+        if not place.strip() or "\0" in place:
             raise ValueError(_EXPECTED)
         return
-    scheme, host, path = found.groups()
-    user, at, _ = host.rpartition("@")
-    if (at and ":" in user) or "?" in place:
+    scheme, host, path = found.groups() if found is not None else ("", "", place)
+    if _PASSWORD.search(host + path) or not _HOST.fullmatch(host) or "?" in place:
         raise SecretPlaceError(
             "expected a URL without a password and without '?', for it is kept with the study; "
             "give credentials in the environment or in ~/.aws, see docs/files.md"

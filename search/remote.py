@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from uuid import uuid4
 import fsspec
 
 from parefront.errors import UsageError
+from parefront.search.place import scrubbed
 
 PART = ".part"
 """Ends the names of files in the making."""
@@ -193,19 +193,13 @@ class Remote:
             raise
         except Exception as error:  # noqa: BLE001 - every store has errors of its own
             kind = type(error)
-            text = _scrubbed(str(error).strip().partition("\n")[0]) or kind.__name__
+            text = scrubbed(str(error).strip().partition("\n")[0]) or kind.__name__
             if isinstance(error, (FileNotFoundError, PermissionError)):
                 # What it came from is not shown: it may tell what the text no longer does.
                 raise kind(text) from None
             raise OSError(text if isinstance(error, OSError) else f"{kind.__name__}: {text}") from (
                 None
             )
-
-
-def _scrubbed(text: str) -> str:
-    """A text without the passwords and signatures that are in its URLs."""
-    text = re.sub(r"//[^/@\s]+@", "//***@", text)
-    return re.sub(r"(://[^\s?\"']+)\?[^\s\"']+", r"\1?***", text)
 
 
 def _changed(facts: Mapping[str, Any]) -> float:

@@ -44,7 +44,8 @@ Seconds = Annotated[float, BeforeValidator(as_seconds), Field(gt=0, allow_inf_na
 class Section(BaseModel):
     """A section: frozen, and without keys that nobody knows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Messages are made of `error.errors()`; what pydantic says itself could show a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def hint(name: str, known: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import time
 import warnings
@@ -17,6 +18,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL, make_url
 
 from parefront.errors import StorageError, StorageVersionError
+from parefront.search.place import scrubbed
 
 HOME = Path(".parefront")
 """Folder of the default storage, of artifacts and of baselines."""
@@ -62,8 +64,14 @@ def kind_of(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL as it may be shown: without its password."""
-    return _parsed(url).render_as_string(hide_password=True)
+    """A URL, or what was meant as one, as it may be shown: without its password."""
+    try:
+        text = _parsed(url).render_as_string(hide_password=True)
+    except StorageError:
+        return _scrubbed(url)
+    # What is behind a further '@' was meant as part of the password.
+    text = re.sub(r":\*\*\*@.*(@|%40)", ":***@", text, flags=re.DOTALL)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", text)
 
 
 def address_of(url: str) -> str:
@@ -179,13 +187,18 @@ def _need(package: str, url: str) -> None:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise StorageError(
-            f"expected a storage URL such as sqlite:///studies.db, got '{url}'"
-        ) from error
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise StorageError(  # whose cause is not shown: it may tell a part of the password
+            f"expected a storage URL such as sqlite:///studies.db, got '{_scrubbed(url)}'"
+        ) from None
     if parsed.drivername == "postgres":  # as many services spell it
         parsed = parsed.set(drivername="postgresql")
     return parsed
+
+
+def _scrubbed(text: str) -> str:
+    """What cannot be read as a URL, without what may be a password in it."""
+    return scrubbed(re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL))
 
 
 def _sqlite_path(url: str) -> Path | None:
@@ -193,7 +206,7 @@ def _sqlite_path(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite":
         return None
     if not parsed.database or parsed.database == ":memory:":
-        raise StorageError(f"a study needs a storage that outlives the process, got '{url}'")
+        raise StorageError(f"a study needs a storage that outlives the process, got '{shown(url)}'")
     return Path(parsed.database)
 
 

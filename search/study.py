@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from parefront.objectives.objective import Bound
 from parefront.objectives.targets.target import Target
+from parefront.search.engines.section import ENGINE
 from parefront.search.launch import Progress, Silent, Stop
 from parefront.search.opened import OpenedStudy
 from parefront.search.plan import Plan
@@ -147,7 +148,8 @@ class Study(StoredStudy):
             StudyFileError: If the file is not valid.
         """
         study = cls.__new__(cls)
-        settings = StudyFile.read(Path(path))
+        # All that the file says is at hand for another engine, whatever the environment says.
+        settings = StudyFile.read(Path(path), None if engine is None else ENGINE)
         if engine is not None or address is not None:
             settings = settings.on(engine, address)
         study._set(settings, None, Path(path).resolve().parent, storage)

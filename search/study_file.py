@@ -103,8 +103,12 @@ class StudyFile(Section):
         )
 
     @classmethod
-    def read(cls, path: Path) -> StudyFile:
+    def read(cls, path: Path, unnamed: str | None = None) -> StudyFile:
         """Reads and checks a study file.
+
+        Args:
+            path: The study file, in TOML.
+            unnamed: Engine of a file that names none, instead of what the environment says.
 
         Raises:
             StudyFileError: If the file is missing, is not TOML, or is not valid.
@@ -117,6 +121,9 @@ class StudyFile(Section):
             raise StudyFileError(f"cannot read study file {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise StudyFileError(f"{path} is not valid TOML: {error}") from error
+        engine = content.setdefault("engine", {})
+        if unnamed is not None and isinstance(engine, dict):
+            engine.setdefault("name", unnamed)
         return cls.of(content, str(path)).beside(path.resolve().parent)
 
     @classmethod

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Self
+import re
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from parefront.errors import StudyFileError
 from parefront.search.engines.catalog import ENGINES
 from parefront.search.section import Seconds, Section, hint
 
@@ -14,13 +17,15 @@ ENGINE = "process"
 """The engine of a study that names none, unless the environment does."""
 ENGINE_VARIABLE = "PAREFRONT_ENGINE"
 """Environment variable that names the engine of studies that name none."""
+_CLIENT = "ray://"
+_HEAD = re.compile(r"(?:[^\s:/@\[\]]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class EngineSection(Section):
     """Where trials run, and how many at once."""
 
     name: str = Field(
-        default_factory=lambda: os.environ.get(ENGINE_VARIABLE, ENGINE),
+        default=ENGINE,
         validate_default=True,
         description="The engine. "
         + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items())
@@ -55,6 +60,39 @@ class EngineSection(Section):
         default_factory=dict,
         description="Further resources of Ray that a trial needs, such as {bignode = 1}.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_environment(cls, given: Any) -> Any:  # noqa: ANN401 - what was given may be anything
+        name = os.environ.get(ENGINE_VARIABLE)
+        if not name or not isinstance(given, Mapping) or "name" in given:
+            return given
+        if name not in ENGINES:
+            raise StudyFileError(
+                f"the environment variable {ENGINE_VARIABLE} names an engine, and there is no "
+                f"'{name}'{hint(name, list(ENGINES))}"
+            )
+        # The study was not written for this engine, so what it has no use for is left out.
+        useless = cls.model_fields.keys() - ENGINES[name].takes
+        return {key: value for key, value in given.items() if key not in useless} | {"name": name}
+
+    @field_validator("address")
+    @classmethod
+    def _joined(cls, address: str | None) -> str | None:
+        if address is None or address == "auto":
+            return address
+        if address.startswith(_CLIENT):
+            raise ValueError(
+                "Ray's clients cannot lead a search: it is led from a machine of the cluster; "
+                'launch on one of them with address = "auto", or name host:port of the head'
+            )
+        found = _HEAD.fullmatch(address)
+        if found is None or not 1 <= int(found[1]) <= 65535:
+            raise ValueError(
+                'expected "auto" or host:port of the head of a cluster; leave it out to start Ray '
+                "here"
+            )
+        return address
 
     @field_validator("resources")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,44 @@ def test_a_password_is_not_shown() -> None:
         open_storage("postgresql://me:secret@127.0.0.1:1/studies")
     assert "cannot open storage postgresql://me:***@127.0.0.1:1/studies" in str(failed.value)
     assert "secret" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("postgresql://me:secret@host:abc/db", "postgresql://***@host:abc/db"),
+        ("postgresql://me:se/cr@secret@host:abc/db", "postgresql://***@host:abc/db"),
+        ("postgresql://me:secret/db", "postgresql://***/db"),
+        ("postgresql:/me:secret@host/db", "***@host/db"),
+        ("me:secret@host/db", "***@host/db"),
+        ("sqlite://me:secret@", "sqlite://me:***@"),
+    ],
+)
+def test_what_cannot_be_a_storage_is_shown_without_its_password(url: str, text: str) -> None:
+    assert shown(url) == text
+    with pytest.raises(StorageError) as failed:
+        open_storage(url)
+    assert f"got '{text}'" in str(failed.value)
+    assert "secret" not in "".join(traceback.format_exception(failed.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("postgresql://me:p@secret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p@s/secret@host/db", "postgresql://me:***@host/db"),
+        (
+            "postgresql://me@h/d?password=secret&sslmode=x",
+            "postgresql://me@h/d?password=***&sslmode=x",
+        ),
+        (
+            "postgresql://me@h/d?sslmode=x&sslpassword=secret",
+            "postgresql://me@h/d?sslmode=x&sslpassword=***",
+        ),
+    ],
+)
+def test_no_part_of_a_password_is_shown(url: str, text: str) -> None:
+    assert shown(url) == text
 
 
 def test_a_plain_url_means_psycopg_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

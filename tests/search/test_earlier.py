@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from parefront.search.entry import Entry
 from parefront.search.measures import measures
 from parefront.search.opened import OpenedStudy
 from parefront.search.records import Origin, Outcome, Owner, Rung, Status, TrialRecord
+from parefront.search.storage import open_storage
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import BaselineRecord
 from parefront.search.task import PreparedTask, prepare
@@ -383,12 +385,43 @@ def test_a_study_without_trials_tells_nothing(tmp_path: Path) -> None:
         ),
         ("same@sqlite:////nowhere/no.db", "cannot read 'same@sqlite.*': there is no storage"),
         ("same@somewhere", "cannot read 'same@somewhere': expected a storage URL"),
+        (
+            "same@postgresql://me:geheim@h:x/d",
+            r"cannot read 'same@postgresql://\*\*\*@h:x/d': expected a storage URL",
+        ),
+        (
+            "same@postgresql://me:geheim@127.0.0.1:1/d",
+            r"cannot read 'same@postgresql://me:\*\*\*@127.0.0.1:1/d': cannot open storage",
+        ),
     ],
 )
 def test_what_cannot_be_a_start_is_refused(place: Place, name: str, message: str) -> None:
     url, new = place
-    with pytest.raises(StudyFileError, match=message):
+    with pytest.raises(StudyFileError, match=message) as found:
         earlier([name], url, space(), new)
+    assert "geheim" not in "".join(traceback.format_exception(found.value))
+
+
+def test_passwords_of_other_storages_are_neither_shown_nor_kept(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = place
+    theirs = "postgresql://me:geheim@db/studies"
+    find = OpenedStudy.find
+    monkeypatch.setattr(
+        OpenedStudy, "find", lambda name, at: find(name, url if at == theirs else at)
+    )
+    monkeypatch.setattr(module, "open_storage", lambda at, create: open_storage(url, create=create))
+    new = begin(new_url(tmp_path), "new")
+    found = earlier([f"similar@{theirs}"], new_url(tmp_path), space(), new)
+    name = "similar@postgresql://me:***@db/studies"
+    assert list(found.studies) == [name]
+    assert name in str(found)
+    assert {each.source for each in found.observations} == {name}
+    with pytest.raises(
+        StudyFileError, match=r"no study 'no' in postgresql://me:\*\*\*@db/studies;"
+    ):
+        earlier([f"no@{theirs}"], new_url(tmp_path), space(), new)
 
 
 def test_of_many_trials_some_of_every_kind_are_kept(

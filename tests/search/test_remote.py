@@ -18,6 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from parefront.errors import UsageError
 from parefront.objectives.artifact import sha256_of
+from parefront.search.place import scrubbed
 from parefront.search.remote import Remote
 
 
@@ -187,6 +188,24 @@ def test_what_a_store_says_is_told_without_secrets(faulty: list[Exception], path
             assert "https://***@host:9/a/b?***" in str(error)
             assert error.__suppress_context__ or error.__cause__ is not None
             assert "geheim" not in str(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("s3://AKIAX:abc/geheim@bucket/f is gone", "s3://***@bucket/f is gone"),
+        ("'s3://AKIAX:a@b/geheim@bucket/f' is gone", "'s3://***@bucket/f' is gone"),
+        ("s3://AKIAX:geheim/f is gone", "s3://***/f is gone"),
+        ("s3://AKIAX:123+geheim/f is gone", "s3://***/f is gone"),
+        ("s3://geheim@bucket/f is gone", "s3://***@bucket/f is gone"),
+        ("no http://127.0.0.1:9: refused", "no http://127.0.0.1:9: refused"),
+        ('no "http://[::1]:9000/x"', 'no "http://[::1]:9000/x"'),
+        ('{"url":"http://host","code":4}', '{"url":"http://host","code":4}'),
+        ("https://host/a@b and me@host: c", "https://host/a@b and me@host: c"),
+    ],
+)
+def test_secrets_are_found_in_what_is_told(text: str, told: str) -> None:
+    assert scrubbed(text) == told
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:

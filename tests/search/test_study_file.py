@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parefront.errors import SpaceError, StudyFileError
-from parefront.search.engines.section import ENGINE_VARIABLE
+from parefront.search.engines.section import ENGINE_VARIABLE, EngineSection
 from parefront.search.section import duration
+from parefront.search.study import Study
 from parefront.search.study_file import StudyFile
 
 GOOD = """
@@ -122,9 +123,36 @@ def test_the_environment_names_the_engine_of_studies_that_name_none(
     monkeypatch.setenv(ENGINE_VARIABLE, "inline")
     assert StudyFile.of(content).engine.name == "inline"
     assert StudyFile.of(content | {"engine": {"name": "process"}}).engine.name == "process"
+    monkeypatch.setenv(ENGINE_VARIABLE, "")
+    assert StudyFile.of(content).engine.name == "process"
     monkeypatch.setenv(ENGINE_VARIABLE, "inlin")
-    with pytest.raises(StudyFileError, match="did you mean 'inline'"):
-        StudyFile.of(content)
+    wrong = f"{ENGINE_VARIABLE} names an engine, .* no 'inlin'; did you mean 'inline'"
+    for each in (content, content | {"engine": {"hang": "5m"}}):
+        with pytest.raises(StudyFileError, match=wrong):
+            StudyFile.of(each)
+    assert StudyFile.of(content | {"engine": {"name": "process"}}).engine.name == "process"
+
+
+def test_the_engine_of_the_environment_takes_what_means_something_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(GOOD + '[engine]\nhang = "5m"\nmemory_mb = 500\n')
+    monkeypatch.setenv(ENGINE_VARIABLE, "inline")
+    inline = StudyFile.read(path)
+    assert inline.engine == EngineSection(name="inline")
+    assert StudyFile.model_validate(inline.model_dump(mode="json")) == inline
+    named = Study.from_file(path, engine="process").settings.engine
+    assert named == EngineSection(name="process", hang=300.0, memory_mb=500)
+    monkeypatch.setenv(ENGINE_VARIABLE, "process")
+    assert StudyFile.read(path).engine == named
+    for engine in ("inline", "process"):
+        monkeypatch.setenv(ENGINE_VARIABLE, engine)
+        with pytest.raises(StudyFileError, match="unknown key 'hnag'; did you mean 'hang'"):
+            read(tmp_path, GOOD + '[engine]\nhnag = "5m"\n')
+    monkeypatch.delenv(ENGINE_VARIABLE)
+    with pytest.raises(StudyFileError, match="'process' has no use for 'workers'"):
+        read(tmp_path, GOOD + "[engine]\nworkers = 3\n")
 
 
 def test_another_engine_takes_what_means_something_to_it() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
-from parefront.errors import EngineError, StudyFileError
+from parefront.errors import EngineError
 
 GRACE = 30.0
 """Seconds that the head of a cluster may be away, as while it is restarted. Ray itself ends a
@@ -32,7 +32,6 @@ _LOOK = 5.0
 _LEAVING = 10.0
 """Seconds that leaving a cluster may take, which stands still where it is gone."""
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-_CLIENT = "ray://"
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -74,15 +73,8 @@ class Cluster:
         """Starts or joins it.
 
         Raises:
-            StudyFileError: If the address cannot be used.
             EngineError: If there is no cluster, or it cannot be started.
         """
-        if self.address is not None and self.address.startswith(_CLIENT):
-            raise StudyFileError(
-                f"[engine] address: '{self.address}' is one of Ray's clients, which cannot lead a "
-                "search: it is led from a machine of the cluster; launch on one of them with "
-                'address = "auto", or name host:port of the head'
-            )
         if ray.is_initialized():
             raise EngineError(
                 "this process uses Ray already; call ray.shutdown() first, or launch with the "

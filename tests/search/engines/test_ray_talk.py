@@ -85,6 +85,16 @@ def test_what_a_trial_needs_of_ray() -> None:
         ({"gpus": 1.5}, "expected a whole number, or a share of one"),
         ({"resources": {"GPU": 1.0}}, "'GPU' has a key of its own, 'gpus'"),
         ({"resources": {"big": 0.0}}, "expected an amount of 'big' above 0"),
+        (
+            {"address": "ray://head:10001"},
+            r"\[engine\] address: Ray's clients cannot lead a search",
+        ),
+        ({"address": "local"}, "expected \"auto\" or host:port .*, got 'local'"),
+        ({"address": ""}, "expected \"auto\" or host:port .*, got ''"),
+        ({"address": "head"}, 'expected "auto" or host:port'),
+        ({"address": "http://head:6379"}, 'expected "auto" or host:port'),
+        ({"address": "head:0"}, 'expected "auto" or host:port'),
+        ({"address": "head:65536"}, 'expected "auto" or host:port'),
         ({"name": "inline", "workers": 3}, "the engine 'inline' has no use for 'workers'; ray has"),
     ],
 )
@@ -92,6 +102,11 @@ def test_settings_that_cannot_be(section: dict[str, object], message: str) -> No
     content = {"study": {"name": "x", "task": "x"}, "engine": {"name": "ray"} | section}
     with pytest.raises(StudyFileError, match=message):
         StudyFile.of(content)
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "head.example:6379", "[::1]:6379"])
+def test_addresses_of_clusters(address: str) -> None:
+    assert EngineSection(name="ray", address=address).address == address
 
 
 def test_another_engine_takes_the_keys_that_it_has_a_use_for() -> None:
