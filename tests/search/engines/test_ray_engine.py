@@ -12,12 +12,14 @@ import pytest
 from torch import nn
 
 from parefront.errors import EngineError
+from parefront.objectives.measurement import Direction
 from parefront.objectives.targets.target import Target
 from parefront.search import attended as attended_module
 from parefront.search.attended import attended
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk
 from parefront.search.launch import Silent, Stop
+from parefront.search.opened import OpenedStudy
 from parefront.search.pipeline import Interrupted
 from parefront.search.plan import Plan
 from parefront.search.run import driven
@@ -30,7 +32,6 @@ pytest.importorskip("ray")
 from ray._private import ray_constants
 
 from parefront.search.engines.ray import devices
-from parefront.search.engines.ray import job as job_module
 from parefront.search.engines.ray.cluster import Cluster
 from parefront.search.engines.ray.engine import RayEngine
 from parefront.search.engines.ray.job import Job
@@ -94,7 +95,7 @@ def test_a_launch_is_stopped_while_it_waits_for_a_device(tmp_path: Path, empty: 
 
 def test_waiting_for_an_actor_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_there", lambda resource: True)
-    monkeypatch.setattr(devices.ray, "wait", lambda asked, timeout: ([], asked))
+    monkeypatch.setattr("ray.wait", lambda asked, timeout: ([], asked))
 
     class Actor:
         node = type("Method", (), {"remote": staticmethod(lambda: None)})
@@ -151,11 +152,11 @@ def test_a_worker_is_told_no_password(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     record = StudyRecord(
         id="x", settings=given.settings, task_base=None, data_digest="", metric="accuracy",
-        metric_direction="maximize", left_out={}, channel_multiple=1, saturates=False,
+        metric_direction=Direction.MAXIMIZE, left_out={}, channel_multiple=1, saturates=False,
         created_with="",
     )  # fmt: skip
     found = SimpleNamespace(record=record, baseline=object())
-    monkeypatch.setattr(job_module.OpenedStudy, "find", lambda name, url: found)
+    monkeypatch.setattr(OpenedStudy, "find", lambda name, url: found)
     builder = SimpleNamespace(module=nn.Linear(1, 1), space=None, key="", cache=None)
     pipeline: Any = SimpleNamespace(builder=builder)
     packed = Job.of(given, pipeline, {}, None).packed()
