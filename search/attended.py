@@ -1,4 +1,4 @@
-"""A device whose measurements show that they go on, however long they take."""
+"""What takes long without a word shows that it goes on, such as the measurements of a device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ from parefront.objectives.targets.runtime import Array, Feeds
 from parefront.search.launch import Stop
 
 _EVERY = 1.0
+
+
+@contextmanager
+def attended(stop: Stop) -> Iterator[None]:
+    """Shows that the launch goes on while something takes long that cannot be asked meanwhile."""
+    over = Event()
+
+    def attend() -> None:
+        while not over.wait(_EVERY):
+            stop.attend()
+
+    thread = Thread(target=attend, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class AttendedDevice:
@@ -32,7 +50,7 @@ class AttendedDevice:
 
     def fingerprint(self, runtime: str, threads: int) -> Mapping[str, Any]:
         """As the device's."""
-        with self._attended():
+        with attended(self._stop):
             return self._device.fingerprint(runtime, threads)
 
     def time(
@@ -46,7 +64,7 @@ class AttendedDevice:
         effort: Effort,
     ) -> Timing:
         """As the device's."""
-        with self._attended():
+        with attended(self._stop):
             return self._device.time(
                 candidate, baseline, feeds, runtime=runtime, threads=threads, effort=effort
             )
@@ -62,7 +80,7 @@ class AttendedDevice:
         sessions: int = 5,
     ) -> float:
         """As the device's."""
-        with self._attended():
+        with attended(self._stop):
             return self._device.reference_ms(
                 artifact, feeds, runtime=runtime, threads=threads, runs=runs, sessions=sessions
             )
@@ -71,7 +89,7 @@ class AttendedDevice:
         self, artifact: Path, feeds: Feeds, *, runtime: str, threads: int, sessions: int = 5
     ) -> Footprint:
         """As the device's."""
-        with self._attended():
+        with attended(self._stop):
             return self._device.footprint(
                 artifact, feeds, runtime=runtime, threads=threads, sessions=sessions
             )
@@ -80,23 +98,7 @@ class AttendedDevice:
         self, artifact: Path, feeds: Feeds, *, runtime: str, threads: int, batch_size: int
     ) -> Sequence[Array]:
         """As the device's."""
-        with self._attended():
+        with attended(self._stop):
             return self._device.run(
                 artifact, feeds, runtime=runtime, threads=threads, batch_size=batch_size
             )
-
-    @contextmanager
-    def _attended(self) -> Iterator[None]:
-        over = Event()
-
-        def attend() -> None:
-            while not over.wait(_EVERY):
-                self._stop.attend()
-
-        thread = Thread(target=attend, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()

@@ -58,8 +58,11 @@ def driven(plan: Plan, progress: Progress, stop: Stop) -> str:
     Raises:
         ParefrontError: As `Study.optimize` does.
     """
-    with ENGINES[plan.settings.engine.name].make(plan) as engine:
-        return run(plan, engine, progress, stop)
+    try:
+        with ENGINES[plan.settings.engine.name].make(plan, stop) as engine:
+            return run(plan, engine, progress, stop)
+    except Interrupted:
+        return Desk.was_stopped
 
 
 def run(plan: Plan, engine: Engine, progress: Progress, stop: Stop) -> str:

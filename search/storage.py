@@ -74,6 +74,13 @@ def shown(url: str) -> str:
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", text)
 
 
+def without_secrets(url: str) -> str:
+    """A URL as others may have it who do not open the storage: it has the same `home_of`."""
+    parsed = _parsed(url)  # options of a database may have its password too
+    kept = URL.create(parsed.drivername, None, None, parsed.host, parsed.port, parsed.database)
+    return kept.render_as_string()
+
+
 def address_of(url: str) -> str:
     """Host and port of a storage that is served over gRPC."""
     parsed = _parsed(url)

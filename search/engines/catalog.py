@@ -11,6 +11,7 @@ from parefront.errors import EngineError
 
 if TYPE_CHECKING:
     from parefront.search.engines.engine import Engine
+    from parefront.search.launch import Stop
     from parefront.search.plan import Plan
 
 
@@ -19,7 +20,7 @@ class EngineKind:
     """An engine that a study can name.
 
     Attributes:
-        place: Where it is made, as `module:function` of the launch's `Plan`.
+        place: Where it is made, as `module:function` of the launch's `Plan` and `Stop`.
         about: What it does, in a line.
         supervised: Whether the launch runs in a process of its own, which is watched, and begun
             again if it dies.
@@ -36,15 +37,19 @@ class EngineKind:
     takes: frozenset[str] = field(default_factory=frozenset)
     extra: str | None = None
 
-    def make(self, plan: Plan) -> Engine:
+    def make(self, plan: Plan, stop: Stop) -> Engine:
         """The engine of a launch, not entered yet.
+
+        Args:
+            plan: The launch.
+            stop: A request to end it.
 
         Raises:
             EngineError: If its package is missing.
         """
         module, _, name = self.place.partition(":")
         try:
-            made: Callable[[Plan], Any] = getattr(import_module(module), name)
+            made: Callable[[Plan, Stop], Any] = getattr(import_module(module), name)
         except ModuleNotFoundError as error:
             if self.extra is None:
                 raise
@@ -52,7 +57,7 @@ class EngineKind:
                 f"the engine needs the package {error.name}; "
                 f"try: pip install 'parefront[{self.extra}]'"
             ) from error
-        engine: Engine = made(plan)
+        engine: Engine = made(plan, stop)
         return engine
 
 

@@ -23,6 +23,7 @@ class Engine(Protocol):
 
         Raises:
             EngineError: If it cannot be had.
+            Interrupted: If the launch is to end before it is there.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Self
 from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.target import Target
 from parefront.search.desk import Desk
+from parefront.search.launch import Stop
 from parefront.search.pipeline import Interrupted, Pipeline
 from parefront.search.plan import Plan
 
@@ -15,7 +16,7 @@ from parefront.search.plan import Plan
 class InlineEngine:
     """Evaluates one trial after another, here; what takes this process down ends the launch."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stop: Stop) -> None:  # noqa: ARG002 - there is nothing to wait for
         self.plan = plan
 
     def __enter__(self) -> Self:

@@ -100,6 +100,7 @@ class Supervisor:
         self._stop = stop
         self._evaluates = ENGINES[plan.settings.engine.name].evaluates
         self._opened: OpenedStudy | None = None
+        self._entered = False
 
     def run(self) -> str:
         """Runs the launch; returns why it ended.
@@ -169,6 +170,7 @@ class Supervisor:
         watch.came = True
         if isinstance(message, Phase):
             watch.phase = message.text
+            self._entered = True
             self._progress.phase(message.text)
         elif isinstance(message, Began):
             watch.running[message.trial] = monotonic()
@@ -287,7 +289,8 @@ class Supervisor:
         Raises:
             ParefrontError: What ended the launch, if trying again is of no use.
         """
-        if not failure.again or tries == len(AGAIN):
+        # What was never there is not away: what it is asked for may be wrong.
+        if not failure.again or not self._entered or tries == len(AGAIN):
             raise _error(failure)
         pause = AGAIN[tries]
         self._progress.phase(f"{failure.message}; trying again in {describe(pause)}")

@@ -68,6 +68,7 @@ class Cluster:
         self._before: dict[str, str | None] = {}
         self._folder: Path | None = None
         self._watch: Watch | None = None
+        self._reachable: bool | None = None
 
     def open(self) -> None:
         """Starts or joins it.
@@ -117,6 +118,8 @@ class Cluster:
             else:
                 os.environ[name] = value
         self._before.clear()
+        if self._reachable is not None:
+            ray_constants.ENABLE_RAY_CLUSTER, self._reachable = self._reachable, None
 
     def lost(self) -> EngineError | None:
         """An error that says so, if the cluster is gone."""
@@ -143,7 +146,7 @@ class Cluster:
     def _start(self) -> None:
         # Ray's way to keep every port on loopback: a cluster of other machines is not wanted.
         self._set({_LOOPBACK: "0"})
-        self._loopback = ray_constants.ENABLE_RAY_CLUSTER
+        self._reachable = ray_constants.ENABLE_RAY_CLUSTER
         ray_constants.ENABLE_RAY_CLUSTER = False
         if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             # Ray asks for a token by itself, but would write one into the user's home folder.

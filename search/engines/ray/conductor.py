@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import parefront.errors
-from parefront.errors import EngineError, ParefrontError
+from parefront.errors import EngineError, ParefrontError, TrialError
 from parefront.search.budget import describe
 from parefront.search.desk import Desk, Started, took_too_long
 from parefront.search.engines.ray.talk import Answer, Kind, Report
@@ -20,9 +20,11 @@ from parefront.search.records import Outcome, Status
 OVERTIME = 30.0
 """Seconds beyond its time that a trial has to say itself that it took too long."""
 STILLBORN = 3
-"""So many workers in a row that die before they begin: there is something wrong with all."""
+"""So many workers in a row that fail before they begin: there is something wrong with all."""
 MOVES = 3
 """So many nodes that go away under one candidate: it may be its doing."""
+NOTICE = 30.0
+"""Seconds without any worker after which it is said what is waited for."""
 
 _NODE = re.compile(r"node (has died|was|died|is dead)|[Oo]wner's node|node_death|preempted")
 _DETAIL = re.compile(r"Worker exit detail: (.+?)(?: Some common causes|$)", re.DOTALL)
@@ -37,14 +39,14 @@ class Out:
         began: When its evaluation began; `None` while it waits for a worker.
         seen: When it last gave a sign of life; `None` while no worker has reported.
         signs: Signs of life so far.
-        verdict: What becomes of it when its worker ends, which was told to.
+        ending: Why its worker was told to end, if it was.
     """
 
     started: Started
     began: float | None = None
     seen: float | None = None
     signs: int = -1
-    verdict: Outcome | None = None
+    ending: str | None = None
 
 
 class Conductor:
@@ -57,6 +59,7 @@ class Conductor:
         workers: How many trials may be out at once.
         lost: An error if the cluster is gone.
         hang: Seconds without a sign of life after which a trial counts as hanging.
+        needs: What a worker needs, in words.
 
     Attributes:
         out: The trials that are out, by Tune's id.
@@ -71,6 +74,7 @@ class Conductor:
         workers: Callable[[], int],
         lost: Callable[[], EngineError | None],
         hang: float,
+        needs: str = "",
     ) -> None:
         self.desk = desk
         self.out: dict[str, Out] = {}
@@ -79,6 +83,10 @@ class Conductor:
         self._workers = workers
         self._lost = lost
         self._hang = hang
+        self._needs = needs
+        self._waiting: float | None = None
+        self._told = False
+        self._useless: list[str] = []
         self._stillborn = 0
         self._moves: Counter[str] = Counter()
 
@@ -107,6 +115,7 @@ class Conductor:
                     chosen = self.desk.was_stopped
                 if isinstance(chosen, Started):
                     self.out[key] = Out(chosen)
+                    self._waiting = self._waiting or time.monotonic()
                     return chosen
                 self.ended = chosen
         return None if self.out else self.ended or self.desk.was_stopped
@@ -116,10 +125,10 @@ class Conductor:
         out = self.out.get(key)
         if out is None:
             return None
-        now = time.monotonic()
+        now, self._told = time.monotonic(), True  # there is a worker
         if report.kind != Kind.ALIVE or report.signs != out.signs:
             out.seen, out.signs = now, report.signs
-        if report.kind == Kind.BEGAN:
+        if report.kind == Kind.BEGAN and out.ending is None:
             out.began, self._stillborn = now, 0
         with self._kept():
             if report.kind == Kind.GATE:
@@ -128,7 +137,13 @@ class Conductor:
             if report.kind == Kind.RUNG:
                 return Answer(rung=out.started.checks.judge(report.share, report.values))
             if report.kind == Kind.BROKEN and report.error is not None:
-                self.error = self.error or _raised(*report.error)
+                raised = _raised(*report.error)
+                if isinstance(raised, TrialError) and out.began is None:
+                    # Such as a full disk, which another machine may not have.
+                    out.ending = str(raised)
+                    self._useless.append(key)
+                else:
+                    self.error = self.error or raised
             if report.kind == Kind.OUTCOME and report.outcome is not None:
                 self._back(key)
                 self.desk.finish(out.started, report.outcome)
@@ -146,32 +161,37 @@ class Conductor:
             return
         with self._kept():
             self.error = self.error or self._lost()
-            if out.verdict is not None:
-                self.desk.finish(out.started, out.verdict)
+            if out.ending is not None and out.began is not None:
+                self.desk.finish(out.started, Outcome(status=Status.FAILED, reason=out.ending))
             elif self.error is not None:
                 self.desk.give_up(out.started, str(self.error))
+            elif out.ending is not None:
+                self._failed_early(out, out.ending)
             elif _NODE.search(how) and self._moved(out):
                 self.desk.give_up(out.started, "the node it ran on left the cluster")
             elif out.began is None:
-                self.desk.give_up(out.started, "its worker died before it began")
-                self._stillborn += 1
-                if self._stillborn >= STILLBORN:
-                    self.error = EngineError(
-                        f"{STILLBORN} workers died one after another before they began: "
-                        f"{_brief(how)}; run the study with the engine 'inline' to see why"
-                    )
+                self._failed_early(out, f"its worker died: {_brief(how)}")
             else:
                 self.desk.lost(out.started, _brief(how))
 
     def overdue(self) -> list[str]:
         """Trials whose workers are to be ended, by Tune's id; called often."""
         self.error = self.error or self._lost()
-        now, found = time.monotonic(), []
+        now = time.monotonic()
+        found, self._useless = self._useless, []
         for key, out in self.out.items():
             reason = self._too_long(out, now)
-            if reason is not None and out.verdict is None:
-                out.verdict = Outcome(status=Status.FAILED, reason=reason)
+            if reason is not None and out.ending is None:
+                out.ending = reason
                 found.append(key)
+        if (
+            self.out
+            and not self._told
+            and self._waiting is not None
+            and now - self._waiting > NOTICE
+        ):
+            self._told = True
+            self.desk.progress.phase(f"waiting for a node with {self._needs}")
         return found
 
     def leave(self) -> None:
@@ -195,8 +215,20 @@ class Conductor:
         if limit is not None and out.began is not None and now - out.began > limit + OVERTIME:
             return took_too_long(limit)
         if out.seen is not None and now - out.seen > self._hang:
-            return f"it gave no sign of life for {describe(self._hang)}"
+            silent = f"it gave no sign of life for {describe(self._hang)}"
+            preparing = " while its worker was prepared; if that takes so long, raise hang"
+            return silent if out.began is not None else f"{silent}{preparing}"
         return None
+
+    def _failed_early(self, out: Out, how: str) -> None:
+        """The worker of a trial was of no use; the candidate has nothing to do with it."""
+        self.desk.give_up(out.started, f"before it began, {how}")
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            self.error = EngineError(
+                f"{STILLBORN} workers failed one after another before they began, the last so: "
+                f"{how}; run the study with the engine 'inline' to see why"
+            )
 
     def _moved(self, out: Out) -> bool:
         """Whether it is taken for an accident that its node went away."""

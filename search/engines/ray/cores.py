@@ -23,11 +23,6 @@ class Split:
     training: tuple[int, ...]
     measuring: tuple[int, ...]
 
-    @property
-    def shared(self) -> bool:
-        """Whether some cores do both, because there are too few."""
-        return not set(self.training).isdisjoint(self.measuring)
-
 
 def split(cores: Sequence[int], threads: int) -> Split:
     """Keeps the last cores for measuring, as many as a target has threads.
@@ -42,8 +37,8 @@ def split(cores: Sequence[int], threads: int) -> Split:
     Example:
         >>> split([0, 1, 2, 3], threads=1)
         Split(training=(0, 1, 2), measuring=(3,))
-        >>> split([0], threads=1).shared
-        True
+        >>> split([0], threads=1)
+        Split(training=(0,), measuring=(0,))
     """
     ordered = sorted(cores)
     measuring = ordered[-threads:] if threads else []

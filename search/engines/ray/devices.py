@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from parefront.errors import EngineError
@@ -18,6 +18,8 @@ from parefront.objectives.targets.target import Target
 from parefront.search.engines.ray.cores import Split, own_cores, split
 from parefront.search.engines.ray.measurer import Measurer
 from parefront.search.engines.ray.measuring import MeasuringDevice, reason
+from parefront.search.launch import Stop
+from parefront.search.pipeline import Interrupted
 
 _MAIN = "main"
 _SHARE = 0.001
@@ -53,13 +55,20 @@ def training_cores(devices: Iterable[Device]) -> tuple[int, ...]:
     return split(own_cores(), max((each.threads for each in mine), default=0)).training
 
 
-def open_devices(targets: Mapping[str | None, Target]) -> dict[str | None, Device]:
+def open_devices(
+    targets: Mapping[str | None, Target], stop: Stop | None = None
+) -> dict[str | None, Device]:
     """Starts an actor for each target that is measured; Ray is connected.
 
     One runs on a node that has the target's resource; an agent's anywhere such a node is not.
     They end with this process.
 
+    Args:
+        targets: The targets by name, the main one under `None`.
+        stop: A request to end, which ends the waiting for nodes too.
+
     Raises:
+        Interrupted: If a stop is requested.
         EngineError: If no node has the resource of a target, and none comes for as long as the
             target's patience lasts; or if nothing can be measured there.
     """
@@ -69,7 +78,9 @@ def open_devices(targets: Mapping[str | None, Target]) -> dict[str | None, Devic
         if target.protocol != "fixed"  # nothing is timed, so nothing is apart
     }
     return {
-        name: _device(name, target, actors[name]) if name in actors else target.open()
+        name: _device(name, target, actors[name], stop or Stop())
+        if name in actors
+        else target.open()
         for name, target in targets.items()
     }
 
@@ -102,7 +113,12 @@ def _actor(name: str | None, target: Target) -> Any:  # noqa: ANN401 (Ray's hand
     return kind.options(resources={resource: _SHARE}).remote(target)
 
 
-def _device(name: str | None, target: Target, actor: Any) -> MeasuringDevice:  # noqa: ANN401
+def _device(
+    name: str | None,
+    target: Target,
+    actor: Any,  # noqa: ANN401 (Ray's handle)
+    stop: Stop,
+) -> MeasuringDevice:
     resource = resource_of(name)
     end = time.monotonic() + target.patience
     # The actor is asked for already, so that a cluster that grows by itself grows.
@@ -113,11 +129,17 @@ def _device(name: str | None, target: Target, actor: Any) -> MeasuringDevice:  #
                 f"no node has the resource {resource}; start it with: ray start "
                 f"--address={address} --resources='{json.dumps({resource: 1})}'"
             )
+        if stop.requested:
+            raise Interrupted
         time.sleep(_POLL)
     try:
-        node, version = ray.get(actor.node.remote(), timeout=max(_START_SECONDS, target.patience))
-    except GetTimeoutError as error:
-        raise EngineError(f"the node with {resource} starts no process that measures") from error
+        asked, end = actor.node.remote(), time.monotonic() + max(_START_SECONDS, target.patience)
+        while not ray.wait([asked], timeout=_POLL)[0]:
+            if stop.requested:
+                raise Interrupted
+            if time.monotonic() >= end:
+                raise EngineError(f"the node with {resource} starts no process that measures")
+        node, version = ray.get(asked)
     except RayError as error:
         raise EngineError(f"nothing can be measured on {resource}: {reason(error)}") from error
     if version != VERSION:

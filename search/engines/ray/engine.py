@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from parefront.errors import EngineError
 from parefront.objectives.targets.device import Device
 from parefront.objectives.targets.target import Target
+from parefront.search.attended import attended
 from parefront.search.desk import Desk
 from parefront.search.engines.ray.cluster import Cluster, kept
 from parefront.search.engines.ray.conductor import Conductor
@@ -27,6 +28,7 @@ from parefront.search.engines.ray.searcher import DeskSearcher
 from parefront.search.engines.ray.trainable import Evaluation
 from parefront.search.engines.section import EngineSection
 from parefront.search.files import StudyFiles
+from parefront.search.launch import Stop
 from parefront.search.pipeline import Pipeline
 from parefront.search.plan import Plan
 
@@ -36,10 +38,12 @@ class RayEngine:
 
     Args:
         plan: The launch.
+        stop: A request to end, shown that the launch goes on while nodes are waited for.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stop: Stop) -> None:
         self.plan = plan
+        self._stop = stop
         section = plan.settings.engine
         self._needs = needs(section)
         targets = plan.settings.everywhere
@@ -52,16 +56,22 @@ class RayEngine:
 
         Raises:
             EngineError: If it cannot.
+            Interrupted: If a stop is requested meanwhile.
         """
-        self._cluster.open()
+        section = self.plan.settings.engine
+        with attended(self._stop):
+            self._cluster.open()
         try:
-            if self.plan.settings.engine.workers is None and not self._cluster.room(self._needs):
+            # Nodes that are started on demand can only come to a cluster that was joined.
+            on_demand = section.workers is not None and section.address is not None
+            if not on_demand and not self._cluster.room(self._needs):
                 raise EngineError(
                     f"a trial needs {_told(self._needs)}, and no node of the cluster has that; ask "
-                    "for less in [engine], or set workers where nodes are started on demand"
+                    "for less in [engine], or join a cluster by its address, and set workers too "
+                    "where nodes are started on demand"
                 )
-            self._devices = open_devices(self.plan.settings.everywhere)
-            if self.plan.settings.engine.address is None:
+            self._devices = open_devices(self.plan.settings.everywhere, self._stop)
+            if section.address is None:
                 pin(self._split.training)
         except BaseException:
             self._cluster.close()
@@ -94,6 +104,7 @@ class RayEngine:
             workers=self._room,
             lost=self._cluster.lost,
             hang=self.plan.settings.engine.hang,
+            needs=_told(self._needs),
         )
         files = StudyFiles.of(self.plan.settings, self.plan.url)
         in_folder = files.remote is None

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from parefront.search.opened import OpenedStudy
 from parefront.search.pipeline import Pipeline
 from parefront.search.plan import Plan
 from parefront.search.preparation import pipeline_of
+from parefront.search.storage import without_secrets
 from parefront.search.stored_study import StoredStudy
+from parefront.search.study_file import StudyFile
 from parefront.search.study_record import BaselineRecord, StudyRecord
 from parefront.search.task import prepare
 from parefront.spaces.space import Space
@@ -86,8 +88,8 @@ class Job:
     """A study as a worker needs it; it is told to others by `packed`.
 
     Attributes:
-        plan: The launch.
-        record: What was written when the study was created.
+        plan: The launch, without what only opens storages.
+        record: What was written when the study was created, likewise.
         baseline: What was written when its baseline had been calibrated.
         space: The space of its candidates.
         key: What the baseline, the data and the versions are, for the cache of stages.
@@ -126,8 +128,8 @@ class Job:
         builder, weights = pipeline.builder, io.BytesIO()
         torch.save(builder.module.state_dict(), weights)
         return cls(
-            plan=plan,
-            record=opened.record,
+            plan=_plain(plan),
+            record=opened.record.model_copy(update={"settings": _own(opened.record.settings)}),
             baseline=opened.baseline,
             space=builder.space,
             key=builder.key,
@@ -164,7 +166,7 @@ class Job:
         """Makes the pipeline, in the worker.
 
         Args:
-            stop: Shown that measurements go on.
+            stop: Shown that preparing and measurements go on.
 
         Raises:
             EngineError: If this machine is not prepared as the launch's.
@@ -182,7 +184,10 @@ class Job:
         plan = self.plan
         files = StudyFiles.of(plan.settings, plan.url)
         study = StoredStudy.of(plan.settings, plan.task, plan.base, plan.url)
-        task = prepare(study.task(), seed=plan.settings.study.seed)
+        source = study.task()
+        stop.attend()
+        task = prepare(source, seed=plan.settings.study.seed)
+        stop.attend()
         if task.digest() != self.record.data_digest:
             raise EngineError(
                 f"the data of the task are others on {os.uname().nodename} than those the study "
@@ -200,3 +205,14 @@ class Job:
         )
         devices = {name: AttendedDevice(each, stop) for name, each in self.devices.items()}
         return pipeline_of(self.record, self.baseline, builder, files.artifacts(), devices)
+
+
+def _plain(plan: Plan) -> Plan:
+    """The launch without passwords of storages, which workers do not open."""
+    return replace(plan, url=without_secrets(plan.url), settings=_own(plan.settings))
+
+
+def _own(settings: StudyFile) -> StudyFile:
+    """The settings without the storages of earlier studies."""
+    study = settings.study.model_copy(update={"warm_start": ()})
+    return settings.model_copy(update={"study": study})

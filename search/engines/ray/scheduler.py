@@ -59,7 +59,7 @@ class Lookout(Callback):
         self._conductor = conductor
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:  # noqa: ARG002
-        """Ends the workers of trials that take too long or hang.
+        """Ends the workers of trials that take too long or hang, and those of no use.
 
         Raises:
             Gone: If the cluster is gone.

@@ -446,8 +446,9 @@ def test_a_search_measures_with_actors(cluster: Path, tmp_path: Path) -> None:
         def device(self, name: str | None, target: Target) -> Device:
             return open_devices({name: target})[name]
 
-    with Apart(plan) as engine:
-        run(plan, engine, Silent(), Stop())
+    stop = Stop()
+    with Apart(plan, stop) as engine:
+        run(plan, engine, Silent(), stop)
     assert study.frame()["state"].tolist() == ["complete"] * 4
     assert len(study.front()) >= 1
 

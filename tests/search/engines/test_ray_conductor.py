@@ -16,6 +16,7 @@ from parefront.search.launch import Silent, Stop
 from parefront.search.locks import LockFile
 from parefront.search.pipeline import Checks, NoChecks
 from parefront.search.records import Rung, Status
+from tests.search.engines.studies import Told
 from tests.search.fakes import outcome
 from tests.search.trials import ledger, proposer
 
@@ -128,9 +129,66 @@ def test_workers_that_die_before_they_begin_end_the_launch(tmp_path: Path) -> No
         taken(led, key)
         led.died(key, KILLED)
     assert isinstance(led.error, EngineError)
-    assert "3 workers died one after another before they began" in str(led.error)
+    assert "3 workers failed one after another before they began" in str(led.error)
+    assert "its worker died: Worker unexpectedly exits" in str(led.error)
     assert {e.record.deaths for e in entries(led)} == {0}
     assert led.take("d") == Desk.was_stopped
+
+
+def test_a_preparation_that_hangs_is_nobodys_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    led = conductor(desk(tmp_path, 9), workers=1, hang=50.0)
+    for key in ("a", "b", "c"):
+        assert not led.over
+        taken(led, key)
+        led.hear(key, Report(kind=Kind.ALIVE))
+        assert led.overdue() == []
+        now += 60
+        assert led.overdue() == [key]
+        assert led.overdue() == []
+        led.hear(key, BEGAN)  # too late
+        led.died(key, KILLED)
+    assert isinstance(led.error, EngineError)
+    assert "the last so: it gave no sign of life for 50s while its worker" in str(led.error)
+    assert {(e.status, e.record.deaths) for e in entries(led)} == {(Status.STOPPED, 0)}
+
+
+def test_a_worker_that_cannot_be_prepared_is_another_ones_chance(tmp_path: Path) -> None:
+    led = conductor(desk(tmp_path, 9), workers=1)
+    full = Report(kind=Kind.BROKEN, error=("ArtifactError", "the disk is full"))
+    for key in ("a", "b", "began", "c", "d", "e"):
+        assert not led.over
+        started = taken(led, key)
+        if key == "began":
+            led.hear(key, BEGAN)
+            led.hear(key, over(started))
+            continue
+        led.hear(key, full)
+        assert led.overdue() == [key]
+        led.died(key, KILLED)
+    assert isinstance(led.error, EngineError)
+    assert "the last so: the disk is full" in str(led.error)
+    assert [e.status for e in entries(led)].count(Status.STOPPED) == 5
+
+
+def test_a_node_that_is_waited_for_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    of, told = desk(tmp_path, 9), Told()
+    of = Desk(**(of.__dict__ | {"progress": told}))
+    waiting, served = (conductor(of, workers=1, needs="CPU 1, big 1") for _ in range(2))
+    taken(waiting, "a")
+    taken(served, "b")
+    served.hear("b", BEGAN)
+    for _ in range(10):
+        assert waiting.overdue() == served.overdue() == []
+        now += 10
+    assert told.phases == ["waiting for a node with CPU 1, big 1"]
 
 
 def test_what_hangs_or_takes_too_long_fails_with_its_reason(

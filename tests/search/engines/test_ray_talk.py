@@ -12,6 +12,7 @@ from parefront.errors import EngineError, StudyFileError, TrialError
 from parefront.search.budget import Budget
 from parefront.search.engines.catalog import ENGINES
 from parefront.search.engines.section import EngineSection
+from parefront.search.launch import Stop
 from parefront.search.pipeline import Interrupted
 from parefront.search.plan import Plan
 from parefront.search.records import Rung
@@ -132,4 +133,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         budget=Budget(),
     )
     with pytest.raises(EngineError, match=r"package ray; try: pip install 'parefront\[ray\]'"):
-        ENGINES["ray"].make(plan)
+        ENGINES["ray"].make(plan, Stop())

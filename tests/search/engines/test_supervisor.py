@@ -10,7 +10,14 @@ import pytest
 from parefront.errors import EngineError, StudyFileError, TaskError
 from parefront.objectives.measurement import Measurement
 from parefront.search.engines import supervisor
-from parefront.search.engines.messages import End, Ended, Failure, Message, message_of
+from parefront.search.engines.messages import (
+    End,
+    Ended,
+    Failure,
+    Message,
+    Phase,
+    message_of,
+)
 from parefront.search.engines.supervisor import Supervisor
 from parefront.search.launch import Stop
 from parefront.search.plan import Plan
@@ -22,11 +29,11 @@ AWAY = Failure(type="EngineError", message="the cluster is away", again=True)
 
 
 class Teller:
-    """A process that tells one message and ends."""
+    """A process that tells its messages and ends."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, *messages: Message) -> None:
         self.owner = Owner.me()
-        self._left = [message]
+        self._left = list(messages)
 
     def messages(self, seconds: float) -> list[Message]:
         told, self._left = self._left, []
@@ -46,9 +53,21 @@ class Teller:
 
 
 def supervised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: Iterator[Message], told: Told
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    messages: Iterator[Message],
+    told: Told,
+    *,
+    entered: bool = True,
 ) -> str:
-    monkeypatch.setattr(supervisor, "ChildProcess", lambda plan: Teller(next(messages)))
+    """What comes of processes that tell a message each, the first after it began something."""
+    first = [Phase(text="searching")] if entered else []
+
+    def process(plan: Plan) -> Teller:
+        before = [first.pop()] if first else []
+        return Teller(*before, next(messages))
+
+    monkeypatch.setattr(supervisor, "ChildProcess", process)
     monkeypatch.setattr(supervisor, "AGAIN", (0.01, 0.02, 0.03))
     given = study(tmp_path, make(), "process")
     plan = Plan(
@@ -63,8 +82,8 @@ def test_an_engine_that_is_away_is_tried_again(
     told = Told()
     messages: Iterator[Message] = iter([AWAY, AWAY, End(reason="it is over")])
     assert supervised(tmp_path, monkeypatch, messages, told) == "it is over"
-    assert len(told.phases) == 2
-    assert told.phases[0].startswith("the cluster is away; trying again in ")
+    assert len(told.phases) == 3
+    assert told.phases[1].startswith("the cluster is away; trying again in ")
 
 
 def test_an_engine_that_stays_away_ends_the_launch(
@@ -73,7 +92,16 @@ def test_an_engine_that_stays_away_ends_the_launch(
     told = Told()
     with pytest.raises(EngineError, match="the cluster is away"):
         supervised(tmp_path, monkeypatch, iter([AWAY] * 4), told)
-    assert len(told.phases) == 3
+    assert len(told.phases) == 4
+
+
+def test_an_engine_that_never_was_there_ends_the_launch_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    with pytest.raises(EngineError, match="the cluster is away"):
+        supervised(tmp_path, monkeypatch, iter([AWAY]), told, entered=False)
+    assert not told.phases
 
 
 @pytest.mark.parametrize("kind", [TaskError, StudyFileError, EngineError])
