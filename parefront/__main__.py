@@ -340,7 +340,7 @@ def main() -> None:
             if extra is None:
                 raise
             raise UsageError(
-                f"this needs the package {error.name}; try: pip install 'parefront[{extra}]'"
+                f"this needs the package {str(error.name).split('.')[0]}; try: pip install 'parefront[{extra}]'"
             ) from error
     except ParefrontError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
