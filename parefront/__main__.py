@@ -339,8 +339,9 @@ def main() -> None:
             extra = extra_of(error)
             if extra is None:
                 raise
+            package = str(error.name).split(".")[0]
             raise UsageError(
-                f"this needs the package {str(error.name).split('.')[0]}; try: pip install 'parefront[{extra}]'"
+                f"this needs the package {package}; try: pip install 'parefront[{extra}]'"
             ) from error
     except ParefrontError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -289,8 +289,10 @@ class Supervisor:
         Raises:
             ParefrontError: What ended the launch, if trying again is of no use.
         """
+        # With the cluster its database may have gone, for which a new process cannot wait.
+        again = failure.again or (tries > 0 and failure.type == StorageError.__name__)
         # What was never there is not away: what it is asked for may be wrong.
-        if not failure.again or not self._entered or tries == len(AGAIN):
+        if not again or not self._entered or tries == len(AGAIN):
             raise _error(failure)
         pause = AGAIN[tries]
         self._progress.phase(f"{failure.message}; trying again in {describe(pause)}")
