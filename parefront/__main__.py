@@ -77,10 +77,10 @@ def launch(
         with LiveDisplay(chosen, budget, console) as display:
             _end_on_signal(chosen.stop, display.ending)
             chosen.optimize(trials=trials, time=limit, progress=display)
+    out.print(f"The search ended: {chosen.ended}.", highlight=False)
     summary = chosen.summary()
     for stage, reason in summary.stages_left_out.items():
         out.print(f"stage '{stage}' was left out: {reason}", highlight=False)
-    out.print(f"The search ended: {chosen.ended}.", highlight=False)
     _show(chosen)
     reports = home_of(chosen.storage) / "reports"
     reports.mkdir(exist_ok=True)
