@@ -26,6 +26,8 @@ GRPC_PORT = 13000
 """Where a storage is served if nothing else is said; Optuna's own choice."""
 _EXTRAS = {"grpc": "grpc", "psycopg": "postgresql"}
 """What of parefront installs a package that a storage needs."""
+_MADE_TWICE = ("already exists", "duplicate key", "UNIQUE constraint failed")
+"""What PostgreSQL and SQLite say to the second of two that make the tables at once."""
 _TRIES = 8
 """Two launches that make the tables of a new database at once disturb each other this often."""
 _PSYCOPG = {
@@ -165,7 +167,7 @@ def _database(url: str, options: dict[str, Any]) -> BaseStorage:
             return get_storage(rdb)
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             left, text = left - 1, str(error.__cause__ or error)
-            if not left or not ("already exists" in text or "duplicate key" in text):
+            if not left or not any(each in text for each in _MADE_TWICE):
                 raise
             time.sleep(random.uniform(0.05, 0.3))
 
