@@ -27,6 +27,7 @@ from parefront.search.samplers.screening.observations import Told
 from parefront.search.samplers.space_size import count_candidates, count_parameters
 from parefront.search.seeds import derive_seed
 from parefront.search.sensitivity import Sensitivity, probe
+from parefront.search.storage import shown_study
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import SAMPLER_KEY, SENSITIVITY_KEY, WARM_KEY
 from parefront.search.study_section import AUTO, SCREENING
@@ -323,20 +324,21 @@ def _earlier(
     opened: OpenedStudy, settings: StudyFile, space: Space, url: str, progress: Progress
 ) -> Earlier:
     names = settings.study.warm_start
+    told = [shown_study(name) for name in names]
     kept = opened.facts.get(WARM_KEY)
     if kept is not None:
         before = Earlier.model_validate(kept["earlier"])
-        if list(names) != kept["names"]:
+        if told != kept["names"]:
             raise StudyFileError(
                 f"study '{opened.record.settings.study.name}' began with [study] warm_start = "
-                f"{kept['names']} and is launched with {list(names)}; put it back to go on, or "
+                f"{kept['names']} and is launched with {told}; put it back to go on, or "
                 "give the new study another name"
             )
         return before
     if not names:
         return Earlier()
     found = earlier(names, url, space, opened)
-    opened.keep(WARM_KEY, {"names": list(names), "earlier": found.model_dump(mode="json")})
+    opened.keep(WARM_KEY, {"names": told, "earlier": found.model_dump(mode="json")})
     progress.phase(str(found))
     return found
 

@@ -17,7 +17,7 @@ from parefront.search.guide import optuna_directions
 from parefront.search.ledger import Ledger
 from parefront.search.measures import Measure, measures
 from parefront.search.patience import Patience
-from parefront.search.storage import open_storage, shown
+from parefront.search.storage import open_storage, shown, shown_study
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import (
     AGAIN_KEY,
@@ -105,7 +105,7 @@ class OpenedStudy:
         digest = task.digest()
         record = StudyRecord(
             id=StudyRecord.new_id(),
-            settings=settings,
+            settings=_without_passwords(settings),
             task_base=task_base,
             data_digest=digest,
             metric=task.metric.name,
@@ -215,6 +215,12 @@ class OpenedStudy:
             StorageError: If the storage fails.
         """
         self.patience(lambda: self.optuna_study.set_user_attr(key, value))
+
+
+def _without_passwords(settings: StudyFile) -> StudyFile:
+    names = tuple(shown_study(name) for name in settings.study.warm_start)
+    study = settings.study.model_copy(update={"warm_start": names})
+    return settings.model_copy(update={"study": study})
 
 
 def measures_of(record: StudyRecord) -> tuple[Measure, ...]:

@@ -76,6 +76,12 @@ def shown(url: str) -> str:
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", text)
 
 
+def shown_study(given: str) -> str:
+    """A study as it is named beside others, `name` or `name@url`, without a password."""
+    name, at, url = given.partition("@")
+    return f"{name}@{shown(url)}" if at else name
+
+
 def without_secrets(url: str) -> str:
     """A URL as others may have it who do not open the storage: it has the same `home_of`."""
     parsed = _parsed(url)  # options of a database may have its password too

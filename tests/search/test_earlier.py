@@ -424,6 +424,17 @@ def test_passwords_of_other_storages_are_neither_shown_nor_kept(
         earlier([f"no@{theirs}"], new_url(tmp_path), space(), new)
 
 
+def test_a_study_keeps_no_password_of_what_it_starts_from(tmp_path: Path) -> None:
+    names = ["old", "old@postgresql://me:geheim@db/studies"]
+    study = {"name": "new", "task": "nowhere_to_be_found.py:task", "warm_start": names}
+    new = begin(new_url(tmp_path), "new", study=study)
+    assert new.record.settings.study.warm_start == (
+        "old",
+        "old@postgresql://me:***@db/studies",
+    )
+    assert "geheim" not in str(new.facts)
+
+
 def test_of_many_trials_some_of_every_kind_are_kept(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
