@@ -180,12 +180,9 @@ class Supervisor:
         elif isinstance(message, Ended):
             watch.running.pop(message.trial, None)
             watch.ended += 1
-            if not self._evaluates:  # other trials do not wait for a display
-                watch.child.tell(HEARD)
             self._progress.ended(message.trial, message.outcome)
-            if self._evaluates:
-                self._pass_on_stop(watch)  # whoever was told may have asked for it
-                watch.child.tell(HEARD)
+            self._pass_on_stop(watch)  # whoever was told may have asked for it
+            watch.child.tell(HEARD)
         elif isinstance(message, Outlook):
             self._progress.outlook(message.share, message.trials)
         elif isinstance(message, End | Failure):

@@ -56,7 +56,10 @@ DIES_ONCE = "if once(): os.kill(os.getpid(), signal.SIGKILL)"
 DIES = "os.kill(os.getpid(), signal.SIGKILL)"
 FAILS = "raise ArithmeticError('of the test')"
 HANGS_ONCE = "while once() or (HERE / 'for_ever').exists(): (HERE / 'for_ever').touch()"
-SLOW = "while (HERE / 'armed').exists(): (HERE / 'waiting').touch(); time.sleep(0.05)"
+SLOW = (
+    "while (HERE / 'armed').exists(): (HERE / 'waiting').touch(); "
+    "(HERE / f'waiting-{os.getpid()}').touch(); time.sleep(0.05)"
+)
 
 _STUDY = """
 [study]

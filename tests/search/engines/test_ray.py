@@ -219,8 +219,7 @@ def test_a_node_that_is_killed_costs_its_trial_a_repetition(tmp_path: Path) -> N
     ):
         launches = on(started, tmp_path, SLOW, trials=6)
         process = launches.begin()
-        until((tmp_path / "waiting").exists)
-        until(lambda: sum(e.status == Status.RUNNING for e in launches.entries()) == 2)
+        until(lambda: len(list(tmp_path.glob("waiting-*"))) == 2)  # one on each node
         lost.part("raylet").kill()
         until(lambda: any(e.status == Status.STOPPED for e in launches.entries()))
         (tmp_path / "armed").unlink()
