@@ -256,9 +256,9 @@ def test_a_folder_means_the_same_from_anywhere(
     file = tmp_path / "deep/study.toml"
     file.parent.mkdir()
     for named, there in (
-        ("../shared", str(tmp_path / "shared")),
-        ("~/shared", str(tmp_path / "home/shared")),
-        (f"file://{tmp_path}/shared", str(tmp_path / "shared")),
+        ("../common", str(tmp_path / "common")),
+        ("~/common", str(tmp_path / "home/common")),
+        (f"file://{tmp_path}/common", str(tmp_path / "common")),
         ("s3://bucket/x/", "s3://bucket/x"),
         ("abfs://box@account.example/x", "abfs://box@account.example/x"),
     ):
@@ -266,7 +266,7 @@ def test_a_folder_means_the_same_from_anywhere(
         file.write_text(f'[study]\nname = "x"\ntask = "x:y"\nfiles = "{named}"\n')
         assert StudyFile.read(file).study.files == there
     monkeypatch.chdir(tmp_path)
-    assert study(tmp_path, files="shared").settings.study.files == str(tmp_path / "shared")
+    assert study(tmp_path, files="common").settings.study.files == str(tmp_path / "common")
 
 
 @pytest.mark.parametrize("folder", ["artifacts", "cache"])
