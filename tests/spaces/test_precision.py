@@ -67,8 +67,9 @@ def test_16_bits_are_stored_smaller_and_answer_nearer(kind: str, weight_bits: in
     model, before, error = quantized(kind, wide)
     onnx.checker.check_model(model, full_check=True)
     assert model.ByteSize() < 0.9 * before
-    # Beside activations of 16 bits, those of the weights decide.
-    assert 0 < error < usual / (4 if weight_bits == 16 else 1.5)
+    # Weights of 8 bits keep their own share of the error, about half of it where 8 bits multiply
+    # without saturating: independent shares add as squares, so what is left is up to 1 / sqrt(2).
+    assert 0 < error < usual / (4 if weight_bits == 16 else 1.25)
     assert {node.domain for node in model.graph.node} == {""}
     assert [entry.version for entry in model.opset_import] == [21]
     assert {points.dtype for points in zero_points(model)} == {np.dtype(np.uint16)}
