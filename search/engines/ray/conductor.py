@@ -22,11 +22,13 @@ OVERTIME = 30.0
 STILLBORN = 3
 """So many workers in a row that fail before they begin: there is something wrong with all."""
 MOVES = 3
-"""So many nodes that go away under one candidate: it may be its doing."""
+"""So many nodes or workers that go away under one candidate: it may be its doing."""
 NOTICE = 30.0
 """Seconds without any worker after which it is said what is waited for."""
 
 _NODE = re.compile(r"node (has died|was|died|is dead)|[Oo]wner's node|node_death|preempted")
+# What Ray says where it cannot tell a killed worker from a node that is gone, which it finds later.
+_AWAY = re.compile(r"The actor \w+ is unavailable")
 _DETAIL = re.compile(r"Worker exit detail: (.+?)(?: Some common causes|$)", re.DOTALL)
 
 
@@ -169,6 +171,8 @@ class Conductor:
                 self._failed_early(out, out.ending)
             elif _NODE.search(how) and self._moved(out):
                 self.desk.give_up(out.started, "the node it ran on left the cluster")
+            elif _AWAY.search(how) and self._moved(out):
+                self.desk.give_up(out.started, "its worker cannot be reached any more")
             elif out.began is None:
                 self._failed_early(out, f"its worker died: {_brief(how)}")
             else:
@@ -231,7 +235,7 @@ class Conductor:
             )
 
     def _moved(self, out: Out) -> bool:
-        """Whether it is taken for an accident that its node went away."""
+        """Whether it is taken for an accident that its node or worker went away."""
         self._moves[out.started.candidate.id] += 1
         return self._moves[out.started.candidate.id] < MOVES
 

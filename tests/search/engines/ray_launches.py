@@ -56,7 +56,10 @@ DIES_ONCE = "if once(): os.kill(os.getpid(), signal.SIGKILL)"
 DIES = "os.kill(os.getpid(), signal.SIGKILL)"
 FAILS = "raise ArithmeticError('of the test')"
 HANGS_ONCE = "while once() or (HERE / 'for_ever').exists(): (HERE / 'for_ever').touch()"
-SLOW = "while (HERE / 'armed').exists(): (HERE / 'waiting').touch(); time.sleep(0.05)"
+SLOW = (
+    "while (HERE / 'armed').exists(): (HERE / 'waiting').touch(); "
+    "(HERE / f'waiting-{os.getpid()}').touch(); time.sleep(0.05)"
+)
 
 _STUDY = """
 [study]
@@ -171,7 +174,7 @@ def until(told: Callable[[], object], seconds: float = 100.0) -> None:
 
 @dataclass(frozen=True)
 class Head:
-    """A cluster of one machine.
+    """A node of a cluster, its head or a further one.
 
     Attributes:
         address: Where it is joined.
@@ -215,6 +218,15 @@ def head(folder: Path, cpus: int = 2, like: Head | None = None) -> Iterator[Head
     with _started(folder, env, *options) as process:
         until(lambda: _addresses(process))
         yield Head(_addresses(process)[0], env, process)
+
+
+@contextmanager
+def node(of: Head, folder: Path) -> Iterator[Head]:
+    """A further node of a cluster, with one core."""
+    options = (f"--address={of.address}", "--num-cpus=1")
+    with _started(folder, of.env, *options) as process:
+        until(lambda: any(p.name() == "raylet" for p in process.children(recursive=True)))
+        yield Head(of.address, of.env, process)
 
 
 @contextmanager

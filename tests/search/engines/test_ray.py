@@ -25,6 +25,7 @@ from tests.search.engines.ray_launches import (
     Launches,
     ended,
     head,
+    node,
     until,
 )
 
@@ -205,6 +206,29 @@ def test_a_cluster_that_comes_back_is_joined_again(tmp_path: Path) -> None:
     left = [e for e in entries if e.status == Status.STOPPED]
     assert all("Ray lost its cluster" in str(e.outcome.reason) for e in left if e.outcome)
     assert not any(e.record.deaths for e in entries)
+    counted = Counter(e.record.candidate_id for e in entries if e.counts)
+    assert len(counted) == sum(counted.values()) == 6
+
+
+def test_a_node_that_is_killed_costs_its_trial_a_repetition(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="pf") as folder,
+        head(Path(folder), cpus=0) as started,
+        node(started, Path(folder)),
+        node(started, Path(folder)) as lost,
+    ):
+        launches = on(started, tmp_path, SLOW, trials=6)
+        process = launches.begin()
+        until(lambda: len(list(tmp_path.glob("waiting-*"))) == 2)  # one on each node
+        lost.part("raylet").kill()
+        until(lambda: any(e.status == Status.STOPPED for e in launches.entries()))
+        (tmp_path / "armed").unlink()
+        code, text = ended(process)
+    assert code == 0, text
+    entries = launches.entries()
+    [cut] = [e for e in entries if e.status == Status.STOPPED]
+    again = [e for e in entries if e.record.candidate_id == cut.record.candidate_id and e.counts]
+    assert [e.record.deaths for e in again] == [0]
     counted = Counter(e.record.candidate_id for e in entries if e.counts)
     assert len(counted) == sum(counted.values()) == 6
 

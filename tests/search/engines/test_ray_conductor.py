@@ -31,6 +31,11 @@ KILLED = (
     "Some common causes include: (1) the process was killed by the OOM killer"
 )
 NODE = "The actor died because its node has died. Node Id: abc"
+AWAY = (
+    "The actor 95c13ccde14354620960db9f01000000 is unavailable: The actor is temporarily "
+    "unavailable: RpcError: RPC error: Socket closed rpc_code: 14. The task may or may not have "
+    "been executed on the actor."
+)
 BEGAN = Report(kind=Kind.BEGAN)
 
 
@@ -107,18 +112,19 @@ def test_a_second_death_is_the_last(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("how", [NODE, AWAY])
 def test_a_node_that_leaves_is_not_the_candidates_doing_unless_it_is_each_time(
-    tmp_path: Path,
+    tmp_path: Path, how: str
 ) -> None:
     led = conductor(desk(tmp_path, 1), workers=1)
     for key in ("a", "b"):
         taken(led, key)
         led.hear(key, BEGAN)
-        led.died(key, NODE)
+        led.died(key, how)
     third = taken(led, "c")
     assert third.deaths == 0
     led.hear("c", BEGAN)
-    led.died("c", NODE)
+    led.died("c", how)
     assert taken(led, "d").deaths == 1
 
 
