@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -21,112 +16,38 @@ import numpy as np
 import psutil
 import pytest
 
-import parefront as pf
 from parefront.errors import (
-    AgentError,
     DeviceAwayError,
-    EngineError,
     MeasurementError,
-    TokenError,
     UsageError,
 )
 from parefront.objectives.targets.device import Device, Effort
-from parefront.objectives.targets.fixed import FixedDevice
 from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.target import Target
-from parefront.search.budget import Budget
-from parefront.search.engines.inline import InlineEngine
-from parefront.search.launch import Silent, Stop
-from parefront.search.plan import Plan
-from parefront.search.run import run
 from tests.objectives.agent.models import ORT, WIDTH, X, endless, linear, weights
-from tests.objectives.agent.process import AgentProcess, eventually
-from tests.tiny import make
+from tests.objectives.agent.process import eventually
 
 ray = pytest.importorskip("ray")
 
 from parefront.search.engines.ray import measuring  # noqa: E402 (needs Ray)
-from parefront.search.engines.ray.devices import (  # noqa: E402
-    open_devices,
-    own_resources,
-    own_split,
-    training_cores,
-)
 from parefront.search.engines.ray.measurer import Measurer  # noqa: E402
 from parefront.search.engines.ray.measuring import MeasuringDevice  # noqa: E402
+from tests.search.engines.measuring.actors import (  # noqa: E402
+    actor_of,
+    measures,
+    opened,
+    workers,
+)
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("own_lock"),
     # Ray leaves open what its own processes read, and says so when it is collected.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 BATCH = {"input": X[:1]}
-WORKER = "parefront.objectives.targets.worker"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Ray of its own, whose workers have folders and a measuring lock of their own."""
-    home = tmp_path_factory.mktemp("cluster")
-    folder = tempfile.mkdtemp(prefix="pf-")  # sockets need a short path
-    kept = {name: os.environ.get(name) for name in ("TMPDIR", "XDG_CACHE_HOME")}
-    os.environ |= {"TMPDIR": str(home), "XDG_CACHE_HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # read once in a process
-    ray.init(
-        num_cpus=1,
-        resources={"device:main": 1},
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        _temp_dir=folder,
-    )
-    for name, value in kept.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-    yield home
-    ray.shutdown()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measurements of other processes on this machine do not hold up the tests."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-
-def opened(**options: Any) -> MeasuringDevice:
-    device = open_devices({None: Target(**options)})[None]
-    assert isinstance(device, MeasuringDevice)
-    return device
-
-
-@pytest.fixture(scope="module")
-def device(cluster: Path) -> MeasuringDevice:
-    return opened()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return linear(tmp_path / "model.onnx")
-
-
-def actor_of(device: MeasuringDevice) -> psutil.Process:
-    """The process of a device's actor."""
-    pid = ray.get(device.actor.__ray_call__.remote(lambda _: os.getpid()))
-    return psutil.Process(pid)
-
-
-def workers(actor: psutil.Process) -> list[psutil.Process]:
-    """Measuring processes that an actor has started."""
-    found = []
-    for child in actor.children(recursive=True):
-        try:
-            if WORKER in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 
 def test_outputs_are_those_of_the_machine_itself(device: MeasuringDevice, model: Path) -> None:
@@ -305,14 +226,6 @@ def test_a_measurement_that_takes_its_actor_down_fails(cluster: Path, tmp_path: 
     assert device.fingerprint("onnxruntime", 1)["threads"] == 1
 
 
-def measures(process: psutil.Process) -> bool:
-    """Whether an actor has a measurement under way."""
-    try:
-        return "Measurer" in " ".join(process.cmdline()) and bool(workers(process))
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_a_device_that_is_away_is_waited_for(
     cluster: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,138 +251,3 @@ def test_a_device_that_is_away_is_waited_for(
             assert away.value.begun
         finally:
             actor.send_signal(signal.SIGCONT)
-
-
-def test_a_device_that_no_node_has_is_said_before_the_search(cluster: Path) -> None:
-    with pytest.raises(
-        EngineError,
-        match=r"no node has the resource device:pi; start it with: ray start "
-        r"""--address=[\d.:]+ --resources='{"device:pi": 1}'$""",
-    ):
-        open_devices({None: Target(), "pi": Target(patience=0)})
-
-
-def test_a_node_with_another_version_is_refused(
-    cluster: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("parefront.search.engines.ray.devices.VERSION", "0.0.1")
-    with pytest.raises(EngineError, match=r"device:main has parefront .*, the launch 0\.0\.1;"):
-        open_devices({None: Target()})
-
-
-def test_an_actor_that_cannot_be_made_says_why(
-    cluster: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Unmade:
-        def __init__(self, target: Target) -> None:
-            raise RuntimeError("no room on this node")
-
-        def node(self) -> None: ...
-
-    monkeypatch.setattr("parefront.search.engines.ray.devices.Measurer", Unmade)
-    with pytest.raises(EngineError, match=r"measured on device:main: .*no room on this node"):
-        open_devices({None: Target()})
-
-
-def test_an_agent_is_asked_by_its_actor(cluster: Path, model: Path, tmp_path: Path) -> None:
-    agent = AgentProcess(tmp_path / "agent")
-    try:
-        reached: dict[str, Any] = {"device": agent.url, "token_file": agent.token_file}
-        found = open_devices({None: Target(), "pi": Target(**reached, patience=1)})
-        device = found["pi"]
-        assert isinstance(device, MeasuringDevice)
-        assert device.threads == 0
-        (output,) = device.run(model, {"input": X}, **ORT, batch_size=7)
-        np.testing.assert_allclose(output, X @ weights(8), rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
-        agent.assert_well()
-        with pytest.raises(AgentError, match="expected at most"):
-            device.fingerprint("onnxruntime", 4096)
-        agent.kill()
-        with pytest.raises(DeviceAwayError, match="the agent at .* did not answer for 1 s"):
-            device.reference_ms(model, BATCH, **ORT)
-        agent.start()
-        assert device.reference_ms(model, BATCH, **ORT, runs=20, sessions=1) > 0
-        wrong = tmp_path / "wrong"
-        wrong.write_text("not-the-token-but-long-enough")
-        wrong.chmod(0o600)
-        (refused,) = open_devices({"pi": Target(**reached | {"token_file": wrong})}).values()
-        with pytest.raises(TokenError):
-            refused.fingerprint("onnxruntime", 1)
-    finally:
-        if agent.process.poll() is None:
-            agent.stop()
-
-
-def test_what_times_nothing_needs_no_actor(cluster: Path) -> None:
-    targets: dict[str | None, Target] = {None: Target(protocol="fixed")}
-    assert isinstance(open_devices(targets)[None], FixedDevice)
-    assert own_resources(targets) == {}
-    assert not own_split(targets).measuring
-
-
-def test_who_trains_and_what_measures_use_different_cores(device: MeasuringDevice) -> None:
-    def pinned(device: MeasuringDevice) -> tuple[list[int], list[int]]:
-        from parefront.search.engines.ray.cores import own_cores, pin
-
-        for _ in range(2):  # what a worker was given does not shrink
-            pin(training_cores([device]))
-        return list(own_cores()), affinity()
-
-    cores, training = ray.get(ray.remote(num_cpus=1)(pinned).remote(device))
-    assert cores == sorted(os.sched_getaffinity(0))
-    (measuring_on,) = ray.get(device.actor.__ray_call__.remote(lambda _: affinity()))
-    assert measuring_on == cores[-1]
-    assert training == (cores[:-1] or cores)
-    assert own_resources({None: Target(), "pi": Target()}) == {"device:main": 1, "device:pi": 1}
-    assert own_split({None: Target()}).training == tuple(training)
-
-
-def test_a_search_measures_with_actors(cluster: Path, tmp_path: Path) -> None:
-    quick = {"runs": 20, "seconds": 0.2}
-    study = pf.Study(
-        make(),
-        name="tiny",
-        target=quick,
-        space={"prune": {"ratio": [0.1, 0.6]}, "recover": {"epochs": 1}},
-        settle=0.1,
-        storage=f"sqlite:///{tmp_path}/studies.db",
-    )
-    plan = Plan(
-        settings=study.settings,
-        url=study.storage,
-        task=make(),
-        base=None,
-        budget=Budget(trials=4),
-    )
-
-    class Apart(InlineEngine):
-        def device(self, name: str | None, target: Target) -> Device:
-            return open_devices({name: target})[name]
-
-    stop = Stop()
-    with Apart(plan, stop) as engine:
-        run(plan, engine, Silent(), stop)
-    assert study.frame()["state"].tolist() == ["complete"] * 4
-    assert len(study.front()) >= 1
-
-
-def affinity() -> list[int]:
-    """Cores on which any thread of this process may run."""
-    tasks = Path("/proc/self/task").iterdir()
-    return sorted(set().union(*(os.sched_getaffinity(int(task.name)) for task in tasks)))
-
-
-def test_the_process_on_the_node_of_a_device_does_not_import_torch() -> None:
-    program = (
-        "import sys, json\n"
-        "import parefront.search.engines.ray.measurer\n"
-        "print(json.dumps([name for name in ('torch', 'optuna', 'pandas', 'onnx') if name in "
-        "sys.modules]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout) == []
