@@ -6,22 +6,20 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
 
 from parefront.errors import EngineError
+from parefront.search.engines.ray.scratch import Scratch
 
 GRACE = 30.0
 """Seconds that the head of a cluster may be away, as while it is restarted. Ray itself ends a
@@ -66,7 +64,7 @@ class Cluster:
         self._cpus = cpus
         self._resources = dict(resources or {})
         self._before: dict[str, str | None] = {}
-        self._folder: Path | None = None
+        self._scratch: Scratch | None = None
         self._watch: Watch | None = None
         self._reachable: bool | None = None
 
@@ -110,8 +108,8 @@ class Cluster:
         leaving = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
         leaving.start()
         leaving.join(_LEAVING)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.close()
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -151,17 +149,13 @@ class Cluster:
         if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             # Ray asks for a token by itself, but would write one into the user's home folder.
             self._set({"RAY_AUTH_TOKEN": _token()})
-        # The paths of its sockets are long, and may have 107 bytes at most.
-        place = tempfile.gettempdir()
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="parefront-", dir=place if len(place) < 24 else "/tmp")  # noqa: S108
-        )
+        self._scratch = Scratch()
         ray.init(
             address="local",
             num_cpus=self._cpus,
             resources=self._resources,
             include_dashboard=False,
-            _temp_dir=str(self._folder),
+            _temp_dir=str(self._scratch.path),
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

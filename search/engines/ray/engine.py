@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +23,7 @@ from parefront.search.engines.ray.cores import own_cores, pin
 from parefront.search.engines.ray.devices import open_devices, own_resources, own_split
 from parefront.search.engines.ray.job import Job, Mark
 from parefront.search.engines.ray.scheduler import DeskScheduler, Gone, Leaving, Lookout
+from parefront.search.engines.ray.scratch import Scratch
 from parefront.search.engines.ray.searcher import DeskSearcher
 from parefront.search.engines.ray.trainable import Evaluation
 from parefront.search.engines.section import EngineSection
@@ -111,11 +111,8 @@ class RayEngine:
         with Mark.set_in(files.root) if in_folder else nullcontext() as mark:
             packed = Job.of(self.plan, pipeline, self._devices, mark).packed()
             try:
-                with (
-                    tempfile.TemporaryDirectory(prefix="parefront-tune-") as folder,
-                    kept(signal.SIGUSR1),
-                ):
-                    self._tune(conductor, packed, folder)
+                with closing(Scratch()) as scratch, kept(signal.SIGUSR1):
+                    self._tune(conductor, packed, str(scratch.path))
             except (Exception, Gone) as error:  # noqa: BLE001 - raised below
                 conductor.error = conductor.error or self._cluster.lost() or error
             finally:

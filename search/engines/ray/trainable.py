@@ -102,6 +102,11 @@ class Evaluation(Trainable):
             pass
         except ParefrontError as error:
             line.tell(Report(kind=Kind.BROKEN, error=(type(error).__name__, str(error))))
+        except OSError as error:  # of this machine, such as a file that only others have
+            line.tell(Report(kind=Kind.BROKEN, error=("TrialError", _named(error))))
         except BaseException as error:  # noqa: BLE001 - else the launch would wait for ever
-            reason = f"{type(error).__name__}: {error}"
-            line.tell(Report(kind=Kind.BROKEN, error=("EngineError", reason)))
+            line.tell(Report(kind=Kind.BROKEN, error=("EngineError", _named(error))))
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
