@@ -201,7 +201,9 @@ def test_a_cluster_that_comes_back_is_joined_again(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pf") as folder, head(Path(folder), like=first):
         code, text = ended(process)
     assert code == 0, text
-    assert re.search(r"Ray lost its cluster: .*; trying again in 1s", text)
+    # Ray may end the process of the launch itself when another head answers, before it says more.
+    again = r"Ray lost its cluster: .*; trying again in 1s|going on in a new process"
+    assert re.search(again, text), text
     entries = launches.entries()
     left = [e for e in entries if e.status == Status.STOPPED]
     assert all("Ray lost its cluster" in str(e.outcome.reason) for e in left if e.outcome)
