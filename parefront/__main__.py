@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from parefront.errors import ParefrontError, UsageError
 from parefront.extras import extra_of
@@ -73,7 +74,7 @@ def launch(
     budget = chosen.budget(trials, limit)
     # Its own descriptor, because what libraries print while a model is exported is thrown away.
     with os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding) as file:
-        console = Console(file=file, width=None if file.isatty() else WIDTH)
+        console = Console(file=file, width=None if file.isatty() else WIDTH, markup=False)
         with LiveDisplay(chosen, budget, console) as display:
             _end_on_signal(chosen.stop, display.ending)
             chosen.optimize(trials=trials, time=limit, progress=display)
@@ -206,9 +207,11 @@ def verify(
     from parefront.search.verify import verify as verify_bundle
 
     checks = verify_bundle(directory, study=origin_of(directory, storage))
-    signs = {True: "[green]ok[/green]", False: "[red]failed[/red]", None: "not checked"}
+    signs = {True: ("ok", "green"), False: ("failed", "red"), None: ("not checked", "")}
     for check in checks:
-        out.print(f"{signs[check.passed]:<12} {check.name}: {check.text}", soft_wrap=True)
+        sign, style = signs[check.passed]
+        line = Text.assemble((f"{sign:<12}", style), f" {check.name}: {check.text}")
+        out.print(line, soft_wrap=True)
     if any(check.passed is False for check in checks):
         raise typer.Exit(1)
 
@@ -344,7 +347,7 @@ def main() -> None:
                 f"this needs the package {package}; try: pip install 'parefront[{extra}]'"
             ) from error
     except ParefrontError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 

@@ -75,7 +75,7 @@ class LiveDisplay:
         if self._console.is_terminal:
             self._live.refresh()
         else:
-            self._console.print(text, highlight=False)
+            self._say(text)
 
     def began(self, trial: int, candidate: Candidate) -> None:
         """Shows the trial under way."""
@@ -86,7 +86,7 @@ class LiveDisplay:
     def ended(self, trial: int, outcome: Outcome) -> None:
         """Shows what came of a trial, and the front."""
         if not self._console.is_terminal:
-            self._console.print(_line(trial, outcome), highlight=False, soft_wrap=True)
+            self._say(_line(trial, outcome))
             return
         with suppress(StorageError):  # what cannot be read now is shown after the next trial
             self._refresh()
@@ -110,7 +110,7 @@ class LiveDisplay:
         """Shows what is left to gain."""
         self._outlook = f"expected gain of {trials} further trials: {share:.2%} of hypervolume"
         if not self._console.is_terminal:
-            self._console.print(self._outlook, highlight=False)
+            self._say(self._outlook)
 
     def ending(self) -> None:
         """Shows that no further trial begins; may be called from a signal handler."""
@@ -118,7 +118,11 @@ class LiveDisplay:
         if not self._console.is_terminal:
             # In a thread: the signal may have come while this one was printing a line, and a
             # console drops what is printed within that.
-            Thread(target=self._console.print, args=(self._ending,)).start()
+            Thread(target=self._say, args=(self._ending,)).start()
+
+    def _say(self, text: str) -> None:
+        # Reasons and names come from elsewhere, and may have brackets in them.
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _best(self) -> Text:
         try:

@@ -11,8 +11,9 @@ from rich.console import Console
 
 WIDTH = int(os.environ.get("COLUMNS", "160"))
 """Columns of what is written to a file or a pipe."""
-out = Console(width=None if sys.stdout.isatty() else WIDTH)
-err = Console(stderr=True)
+# Names, paths and reasons come from elsewhere, and may have brackets in them.
+out = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
+err = Console(stderr=True, markup=False)
 
 Storage = Annotated[
     str | None,

@@ -44,7 +44,7 @@ def kept_or_measured(
         try:
             kept = load_profile(home, device.fingerprint(runtime, threads))
         except StorageError as error:
-            console.print(f"measuring again: {error}", markup=False, highlight=False,
+            console.print(f"measuring again: {error}", highlight=False,
                           soft_wrap=True)  # fmt: skip
         else:
             if kept is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,8 +56,8 @@ def front_table(
             _spread(row, "accuracy", ".4f"),
             _spread(row, f"latency_ms{end}", ".4g"),
             f"{row['size_bytes'] / 1000:.1f}",
-            f"{row[f'speedup{end}']:.1f}x",
-            f"{row['shrink']:.1f}x",
+            _factor(row[f"speedup{end}"]),
+            _factor(row["shrink"]),
             *(_spread(row, each.column, ".5g") for each in extras),
             *([chance] if any(chances) else []),
             describe(row["candidate"]),
@@ -86,8 +87,8 @@ def finals_table(finals: pd.DataFrame, runtime: str, summary: Summary) -> Table:
             _spread(row, "accuracy", ".4f"),
             _spread(row, "latency_ms", ".4g"),
             f"{row['size_bytes'] / 1000:.1f}",
-            f"{row['speedup']:.1f}x",
-            f"{row['speedup_runtime']:.2f}x",
+            _factor(row["speedup"]),
+            _factor(row["speedup_runtime"], 2),
         )
     return table
 
@@ -95,6 +96,11 @@ def finals_table(finals: pd.DataFrame, runtime: str, summary: Summary) -> Table:
 def _spread(row: dict[Any, Any], column: str, form: str) -> str:
     half = (row[f"{column}_high"] - row[f"{column}_low"]) / 2
     return f"{row[column]:{form}} ±{half:.1g}" if half else f"{row[column]:{form}}"
+
+
+def _factor(value: float, digits: int = 1) -> str:
+    """A factor against a baseline; empty where that is not measured."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}x"
 
 
 def describe(candidate: dict[str, dict[str, Any]]) -> str:
@@ -160,10 +166,10 @@ def _entry(row: dict[Any, Any], summary: Summary) -> dict[str, Any]:
         entry[column] = int(value) if whole else value
         entry[f"{column}_interval"] = [int(low), int(high)] if whole else [low, high]
     ends = ["", *(f"_{target}" for target in summary.targets)]
-    numbers = [f"{name}{end}" for name in ("speedup", "front_probability") for end in ends]
+    factors = [f"{name}{end}" for name in ("speedup", "front_probability") for end in ends]
+    numbers = [*factors, "shrink"]  # without a measured baseline there is nothing to compare with
     return entry | {
-        **{name: float(row[name]) for name in numbers},
-        "shrink": float(row["shrink"]),
+        **{name: None if math.isnan(row[name]) else float(row[name]) for name in numbers},
         "candidate": row["candidate"],
         "candidate_id": row["candidate_id"],
         "artifact_sha256": row["artifact_sha256"],

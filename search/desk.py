@@ -121,6 +121,7 @@ class Desk:
 
         Raises:
             StorageError: If the storage fails.
+            TrialError: If the unchanged model failed.
         """
         self.pauses.note(outcome)
         deaths = started.deaths + 1
@@ -131,6 +132,8 @@ class Desk:
         # Whoever watches is told in any case that this launch has it no more.
         told = self.ledger.finish(started.trial_id, outcome)
         self.progress.ended(started.number, outcome if told else _TAKEN)
+        if told:
+            check_baseline(started.candidate, started.number, outcome)
 
     def give_up(self, started: Started, reason: str | None = None) -> None:
         """Records that a trial was left; its candidate is tried again.
@@ -247,6 +250,24 @@ class Desk:
         )
         drawn = proposal.drawn
         return self.ledger.create(record, drawn.parameters, drawn.distributions, drawn.system_attrs)
+
+
+def check_baseline(candidate: Candidate, number: int, outcome: Outcome) -> None:
+    """Ends a launch whose unchanged model cannot be measured: nothing could be compared with it.
+
+    Args:
+        candidate: What was tried.
+        number: Number of the trial.
+        outcome: How it ended.
+
+    Raises:
+        TrialError: If that is so.
+    """
+    if not candidate.configs and outcome.status == Status.FAILED:
+        raise TrialError(
+            f"the unchanged model failed in trial {number}, and without it nothing can be "
+            f"compared: {outcome.reason}; mend that and launch again, which tries it first"
+        )
 
 
 def took_too_long(seconds: float) -> str:

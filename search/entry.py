@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from parefront.search.records import Origin, Outcome, Status, TrialRecord
 
 _CUT_SHORT = (Status.STOPPED, Status.INTERRUPTED)
-"""What is tried again."""
+"""What is tried again, whatever it tried."""
 
 MAX_DEATHS = 5
 """A candidate whose process died this often is not tried again, whatever it died of."""
@@ -41,9 +41,19 @@ class Entry:
         return self.outcome.status
 
     @cached_property
+    def cut_short(self) -> bool:
+        """Whether its candidate is to be tried again.
+
+        The unchanged model is tried again after a failure too, since nothing can be compared
+        without it; but not by the same launch, which ends there.
+        """
+        failed = self.status == Status.FAILED and self.record.origin == Origin.BASELINE
+        return failed or self.status in _CUT_SHORT
+
+    @cached_property
     def counts(self) -> bool:
         """Whether it counts towards the budget: it is over, and will not be tried again."""
-        return self.status not in (Status.RUNNING, Status.STOPPED, Status.INTERRUPTED)
+        return self.status != Status.RUNNING and not self.cut_short
 
     @property
     def feasible(self) -> bool:
@@ -58,23 +68,25 @@ class Entry:
 
 def unfinished(entries: Sequence[Entry]) -> list[TrialRecord]:
     """Records for trying the candidates again whose last trial was cut short, oldest first."""
-    cut = {e.record.candidate_id for e in entries if e.status in _CUT_SHORT}
+    cut = {e.record.candidate_id for e in entries if e.cut_short}
     if not cut:
         return []
     # A trial that the storage made twice is one.
-    done = {e.record.token for e in entries if e.status not in _CUT_SHORT}
+    done = {e.record.token for e in entries if not e.cut_short}
     last = {
         e.record.candidate_id: e
         for e in entries
-        if e.record.candidate_id in cut and not (e.status in _CUT_SHORT and e.record.token in done)
+        if e.record.candidate_id in cut and not (e.cut_short and e.record.token in done)
     }
     again = []
     for entry in last.values():
-        if entry.status in _CUT_SHORT:
+        if entry.cut_short:
             record, outcome = entry.record, entry.outcome
             deaths = record.deaths + (entry.status == Status.INTERRUPTED)
             crashes = record.crashes + (outcome is not None and outcome.crashed)
             counts = {"deaths": deaths, "crashes": crashes}
+            if entry.status == Status.FAILED:  # and was told to the user, who launched again
+                counts = dict.fromkeys(counts, 0)
             again.append(record.model_copy(update=counts))
     return again
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from parefront import errors
 from parefront.errors import EngineError, ParefrontError, StorageError
 from parefront.search.budget import describe
-from parefront.search.desk import Desk, took_too_long
+from parefront.search.desk import Desk, check_baseline, took_too_long
 from parefront.search.engines.catalog import ENGINES
 from parefront.search.engines.child_process import ChildProcess
 from parefront.search.engines.messages import (
@@ -235,14 +235,18 @@ class Supervisor:
 
         Raises:
             StorageError: If the storage fails.
+            TrialError: If the unchanged model failed.
         """
         if not watch.running:
             return
-        ledger = self._find().ledger
+        ledger, settled = self._find().ledger, []
         for entry in ledger.left_by(watch.child.owner):
             outcome = ledger.finish_left(entry, verdict(entry.record))
             if outcome is not None:
                 self._progress.ended(entry.trial.number, outcome)
+                settled.append((Candidate.of(entry.record.candidate), entry.trial.number, outcome))
+        for each in settled:
+            check_baseline(*each)
 
     def _settle_patiently(self, watch: _Watch, verdict: Callable[[TrialRecord], Outcome]) -> None:
         """As `_settle`, but waits for a storage that does not answer for a while.

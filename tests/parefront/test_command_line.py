@@ -351,6 +351,34 @@ def test_two_launches_share_a_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_baseline_that_fails_ends_it_and_what_it_says_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import parefront as pf\n"
+        f"sys.path.insert(0, {str(TASK.parents[1])!r})\n"
+        "from tests.tiny import make\n"
+        "def metric(outputs, targets):\n"
+        "    if len(targets) > 64 and not Path('mended').exists():\n"
+        "        raise RuntimeError('shapes [128] and [/closed] differ [red]x')\n"
+        "    return float((outputs.argmax(1) == targets).mean())\n"
+        "task = make(metric=pf.Metric('fussy', metric))\n"
+    )
+    in_folder(tmp_path, FILE.replace(f"{TASK}", "task.py"))
+    ended = command("launch", "study.toml", cwd=tmp_path)
+    reason = "RuntimeError: shapes [128] and [/closed] differ [red]x"
+    assert ended.returncode == 1
+    assert f"trial   0  failed: {reason}" in ended.stdout
+    assert ended.stderr.startswith("error: the unchanged model failed in trial 0")
+    assert reason in ended.stderr
+    shown = command("front", "tiny", cwd=tmp_path)
+    assert f"all 1 trials failed, so there is no front; most often: {reason}" in shown.stdout
+    (tmp_path / "mended").touch()
+    assert command("launch", "study.toml", cwd=tmp_path).returncode == 0
+    assert command("export", "tiny", "-o", "bundle", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.slow
 def test_an_impossible_bound_ends_and_says_what_came_nearest(tmp_path: Path) -> None:
     text = FILE + "[objectives]\naccuracy = {}\nlatency = {}\nsize = { at_most = 10 }\n"
     ended = command("launch", "study.toml", cwd=in_folder(tmp_path, text))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import parefront as pf
 from parefront.live import LiveDisplay
+from parefront.search.records import Outcome, Status
 from tests.tiny import make
 
 
@@ -37,3 +38,17 @@ def test_a_launch_shows_what_it_does(tmp_path: Path, terminal: bool) -> None:
         lines = [line for line in text.splitlines() if line.startswith("trial ")]
         assert len(lines) == 3
         assert all("accuracy" in line and "latency" in line for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_brackets_in_a_reason_are_text(tmp_path: Path, terminal: bool) -> None:
+    reason = "shapes [128] and [/closed] differ [red]x"
+    study = pf.Study(make(), name="tiny", storage=f"sqlite:///{tmp_path}/studies.db")
+    written = StringIO()
+    console = Console(file=written, force_terminal=terminal, width=120)
+    with LiveDisplay(study, study.budget(), console) as display:
+        display.phase(reason)
+        if not terminal:
+            display.ended(3, Outcome(status=Status.FAILED, reason=reason))
+    assert reason in written.getvalue()
+    assert terminal or f"trial   3  failed: {reason}" in written.getvalue()

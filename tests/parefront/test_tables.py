@@ -67,3 +67,11 @@ def test_the_json_has_the_probability_on_each_target(rows: pd.DataFrame) -> None
     content = json.loads(front_json(rows, {None: rows, "pi": rows}, pd.DataFrame(), summary))
     assert [each["front_probability"] for each in content["front"]] == [0.25, 0.5, 1.0]
     assert [each["front_probability_pi"] for each in content["fronts"]["pi"]] == [0.75] * 3
+
+
+def test_without_a_measured_baseline_no_factor_is_made_up(rows: pd.DataFrame) -> None:
+    rows = rows.assign(speedup=float("nan"), shrink=float("nan"))
+    assert "nan" not in printed(rows)
+    summary = replace(frames.summary(), baseline=None)
+    content = json.loads(front_json(rows, {None: rows}, pd.DataFrame(), summary))
+    assert {(each["speedup"], each["shrink"]) for each in content["front"]} == {(None, None)}

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from parefront.errors import EngineError
+from parefront.errors import EngineError, TrialError
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk, Started
 from parefront.search.entry import MAX_DEATHS
@@ -18,6 +18,9 @@ from parefront.search.pauses import Pauses
 from parefront.search.pipeline import NoChecks
 from parefront.search.records import Outcome, Status
 from parefront.spaces.space import Candidate
+from tests.search.fakes import space
+
+PRUNED = next(each for each in space().anchors() if each.configs)
 
 
 class Told:
@@ -68,8 +71,8 @@ def test_whoever_watches_hears_of_each_end(tmp_path: Path, counts: bool) -> None
     assert counts or {each.status for each in heard.outcomes.values()} == {Status.INTERRUPTED}
 
 
-def started(deaths: int) -> Started:
-    return Started(1, 1, Candidate(), deaths, NoChecks())
+def started(deaths: int, candidate: Candidate = PRUNED) -> Started:
+    return Started(1, 1, candidate, deaths, NoChecks())
 
 
 def test_a_candidate_that_the_device_often_goes_away_from_fails(tmp_path: Path) -> None:
@@ -81,6 +84,17 @@ def test_a_candidate_that_the_device_often_goes_away_from_fails(tmp_path: Path) 
     assert before == [gone] * (MAX_DEATHS - 1)
     assert last.status == Status.FAILED
     assert last.reason == f"{gone.reason}; so it was {MAX_DEATHS} times while it was tried"
+
+
+def test_a_baseline_that_failed_is_recorded_and_ends_the_launch(tmp_path: Path) -> None:
+    told = Told()
+    failed = Outcome(status=Status.FAILED, reason="ValueError: of the metric")
+    with pytest.raises(TrialError, match=r"unchanged model failed in trial 1, .*: ValueError: of "):
+        desk(tmp_path, told).finish(started(0, Candidate()), failed)
+    assert told.outcomes == [failed]
+    desk(tmp_path, told).finish(started(0), failed)
+    told.counts = False  # another launch has ended it, and tries it again
+    desk(tmp_path, told).finish(started(0, Candidate()), failed)
 
 
 def test_what_was_cut_short_otherwise_makes_no_pause(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -77,15 +78,35 @@ def test_a_trial_whose_process_died_is_tried_again(any_storage: str) -> None:
 
 def test_a_candidate_that_kills_its_process_is_given_up(any_storage: str) -> None:
     into, by = ledger(any_storage), proposer()
+    search(into, by, 1)
+    poison = propose(by, into).candidate
     for _ in range(MAX_DEATHS):
         create(into, propose(by, into), GONE)
         into.reclaim(into.entries())
     last = into.entries()[-1]
+    assert last.record.candidate_id == poison.id
     assert last.status == Status.FAILED
     assert last.outcome is not None
     assert last.outcome.reason is not None
     assert f"died {MAX_DEATHS} times" in last.outcome.reason
-    assert propose(by, into).candidate != Candidate()
+    assert propose(by, into).candidate != poison
+
+
+def test_a_baseline_that_failed_is_tried_again_first(any_storage: str) -> None:
+    into, by = ledger(any_storage), proposer()
+    failed = Outcome(status=Status.FAILED, reason="quarantined")
+    for _ in range(2):
+        again = propose(by, into)
+        assert again.candidate == Candidate()
+        assert (again.deaths, again.crashes) == (0, 0)
+        into.finish(create(into, replace(again, deaths=4, crashes=1)), failed)
+    assert not any(entry.counts for entry in into.entries())
+    search(into, by, 1)
+    assert [entry.counts for entry in into.entries()] == [False, False, True]
+    second = propose(by, into)
+    assert second.candidate != Candidate()
+    into.finish(create(into, second), failed)
+    assert propose(by, into).candidate not in (Candidate(), second.candidate)
 
 
 def test_a_stop_is_no_death(any_storage: str) -> None:

@@ -20,6 +20,10 @@ FEW = 9
 """Channels of the first layer below which a fragile model does what it should not."""
 
 
+LOOKED_AT = 64
+"""More examples than with which a task is checked."""
+
+
 def happen(fault: str) -> None:
     """Lets a fault happen."""
     if fault == "segv":
@@ -76,6 +80,17 @@ def fragile(fault: str, marker: Path, **how: Any) -> pf.Task:
     return make(
         model=lambda: Fragile(fault, marker, once=once, few=few), **({"pretrain": None} | how)
     )
+
+
+def fussy(fault: str, marker: Path) -> pf.Task:
+    """A task that looks well, and whose metric cannot be computed while there is a file."""
+
+    def metric(outputs: Any, targets: Any) -> float:
+        if len(targets) > LOOKED_AT and marker.exists():
+            happen(fault)
+        return float((outputs.argmax(1) == targets).mean())
+
+    return make(metric=pf.Metric("fussy", metric, limit=1.0))
 
 
 class Untakeable:

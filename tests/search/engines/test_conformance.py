@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import parefront as pf
-from parefront.errors import TrainingError
+from parefront.errors import TrainingError, TrialError
 from parefront.spaces.space import Candidate
-from tests.search.engines.faults import fragile
+from tests.search.engines.faults import fragile, fussy
 from tests.search.engines.studies import SAME, SPACE, Told, counted, soon, study
 from tests.search.test_study import Diverging
 from tests.tiny import make
@@ -51,6 +51,22 @@ def test_what_a_model_raises_fails_its_trial(tmp_path: Path, engine: dict[str, A
     frame = found.frame()
     assert frame["state"].tolist()[:2] == ["complete"] * 2
     assert frame["reason"][2] == "ValueError: a fault of the model"
+
+
+def test_a_baseline_that_fails_ends_the_launch_and_is_tried_again_by_the_next(
+    tmp_path: Path, engine: dict[str, Any]
+) -> None:
+    marker = tmp_path / "marker"
+    marker.touch()
+    found = study(tmp_path, fussy("raise", marker), engine)
+    with pytest.raises(TrialError, match=r"failed in trial 0, .*a fault of the model; mend that"):
+        found.optimize()
+    assert found.frame()["state"].tolist() == ["failed"]
+    marker.unlink()
+    again = study(tmp_path, fussy("raise", marker), engine).optimize()
+    assert again.frame()["state"].tolist() == ["failed", *["complete"] * 4]
+    assert again.summary().baseline == 1
+    assert again.frame()["speedup"].notna().sum() == 4
 
 
 def test_what_ends_a_launch_is_raised_as_what_it_is(tmp_path: Path, engine: dict[str, Any]) -> None:

@@ -17,11 +17,11 @@ import pytest
 from filelock import FileLock
 
 import parefront as pf
-from parefront.errors import EngineError, UsageError
+from parefront.errors import EngineError, TrialError, UsageError
 from parefront.objectives.targets.local import lock_path
 from parefront.search.engines import supervisor
 from parefront.spaces.space import Candidate
-from tests.search.engines.faults import Untakeable, fragile
+from tests.search.engines.faults import Untakeable, fragile, fussy
 from tests.search.engines.studies import SAME, START, Told, counted, soon, study
 from tests.tiny import make
 
@@ -63,6 +63,18 @@ def test_a_crash_ends_a_trial_whose_candidate_is_tried_again(
     assert how in frame["reason"][POISON]
     assert [number for number, _ in told.outcomes] == frame["trial"].tolist()
     assert any(phase.startswith("going on in a new process") for phase in told.phases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["exit", "loop"])
+def test_a_baseline_that_takes_its_process_down_ends_the_launch(tmp_path: Path, fault: str) -> None:
+    task = fussy(fault, marked(tmp_path))
+    found = study(tmp_path, task, {"name": "process", "hang": "3s"})
+    with pytest.raises(TrialError, match="unchanged model failed in trial ."):
+        found.optimize()
+    (tmp_path / "marker").unlink()
+    again = study(tmp_path, task, "process").optimize()
+    assert counted(again)["state"].tolist()[-4:] == ["complete"] * 4
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parefront.errors import CertificateError, EngineError, StorageError
+from parefront.errors import CertificateError, EngineError, StorageError, TrialError
 from parefront.search.budget import Budget
 from parefront.search.desk import Desk, Started
 from parefront.search.entry import Entry
@@ -98,18 +98,31 @@ def test_the_end_of_a_budget_is_not_the_end_while_trials_are_out(tmp_path: Path)
 
 
 def test_a_second_death_is_the_last(tmp_path: Path) -> None:
-    led = conductor(desk(tmp_path, 1), workers=1)
+    led = conductor(desk(tmp_path, 2), workers=1)
+    led.hear("baseline", over(taken(led, "baseline")))
     for key in ("a", "b"):
         taken(led, key)
         led.hear(key, BEGAN)
         led.died(key, KILLED)
-    assert led.take("c") == "1 trials are done"
+    assert led.take("c") == "2 trials are done"
     last = entries(led)[-1].outcome
     assert last is not None
     assert last.reason == (
         "quarantined: its process died 2 times while it ran, the last time Worker unexpectedly "
         "exits with a connection error code 2. End of file"
     )
+
+
+def test_a_baseline_that_fails_ends_the_launch(tmp_path: Path) -> None:
+    led = conductor(desk(tmp_path, 2), workers=1)
+    for key in ("a", "b"):
+        assert not led.over
+        taken(led, key)
+        led.hear(key, BEGAN)
+        led.died(key, KILLED)
+    assert isinstance(led.error, TrialError)
+    assert "quarantined" in str(led.error)
+    assert led.take("c") == Desk.was_stopped
 
 
 @pytest.mark.parametrize("how", [NODE, AWAY])
