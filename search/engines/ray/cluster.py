@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
 from parefront.errors import EngineError
 from parefront.search.engines.ray.scratch import Scratch
@@ -185,8 +185,10 @@ def _reach(address: str) -> None:
     """Looks whether somebody listens there, since Ray would try for minutes.
 
     Raises:
-        OSError: If nobody does.
+        OSError: If nobody does, or there is no cluster on this machine.
     """
+    if address == "auto":  # what Ray takes that for, which may be a head that is gone
+        address = str(services.get_ray_address_from_environment("auto", None))
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_LEAVING).close()

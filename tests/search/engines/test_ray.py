@@ -245,6 +245,10 @@ def test_no_cluster_is_said(tmp_path: Path) -> None:
         code, text = ended(process)
         assert code == expected
         assert message in text
+    gone = Launches(tmp_path, dict(launches.env) | {"RAY_ADDRESS": "127.0.0.1:1"})
+    code, text = ended(gone.begin("--address", "auto"))
+    assert code == 1
+    assert "cannot join the Ray cluster 'auto': [Errno 111] Connection refused" in text
     process = launches.begin("--engine", "inline", "--address", "auto")
     code, text = ended(process)
     assert code == 2
