@@ -37,8 +37,9 @@ _STARS = 4
 """Candidates that a round goes on from."""
 _NEAR = 6
 """Children of each of them."""
-_HELD = 12
-"""Complete trials up to which the values that are held are."""
+_HELD = 36
+"""Complete trials up to which the values that are held are: a dozen trainings with the siblings of
+what was trained."""
 _WORTHWHILE = 1.01
 """Gain of a round over the one before below which local search ends."""
 _PARENTS = 12

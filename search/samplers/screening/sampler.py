@@ -59,7 +59,7 @@ class ScreeningSampler(optuna.samplers.BaseSampler):
         earlier: What was seen elsewhere.
         ideas: Parameters of candidates that are compared with those that are drawn, each time.
         held: Values of parameters that the first candidates have in common, where they are active,
-            until a dozen trials are complete: what is known to do well, so that little is learnt
+            until 36 trials are complete: what is known to do well, so that little is learnt
             by varying it before it is known what the other parameters do.
         log: Objectives in which equal ratios weigh the same; their values are positive.
         best: The best values that objectives can have at all, by index, such as 1 for an accuracy;

@@ -63,8 +63,8 @@ def test_ideas_lead_to_the_same_search_again() -> None:
 
 
 def test_the_first_candidates_have_in_common_what_is_held() -> None:
-    tried = search(1, held={"depth": 4, "ratio": 0.3}, trials=24)
-    first, later = tried[:12], tried[12:]
+    tried = search(1, held={"depth": 4, "ratio": 0.3}, trials=48)
+    first, later = tried[:36], tried[36:]
     assert {params["depth"] for params in first} == {4}
     assert {round(params.get("ratio", 0.3), 9) for params in first} == {0.3}
     assert len({params["bits"] for params in first}) > 1
