@@ -145,9 +145,8 @@ def test_the_locks_hold_every_dependency() -> None:
     wanted = project["dependencies"] + extras["search"] + extras["agent"] + extras["dev"]
     core, runtimes = locked("requirements.lock"), locked("requirements-runtimes.lock")
     assert named(wanted) <= core
-    assert (
-        named(extras["openvino"] + extras["executorch"] + extras["litert"] + extras["s3"])
-        <= runtimes | {"parefront"}
-    )
+    assert named(
+        extras["openvino"] + extras["executorch"] + extras["litert"] + extras["s3"]
+    ) <= runtimes | {"parefront"}
     assert not core & runtimes
     assert "torch==2.13.0" in (ROOT / "requirements.lock").read_text().splitlines()

@@ -135,6 +135,24 @@ def test_the_report_is_written(done: pf.Study, tmp_path: Path) -> None:
     assert done.report(tmp_path / "front.svg").read_text().startswith("<svg")
 
 
+def test_a_report_that_cannot_be_written_is_refused(done: pf.Study, tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    for name in ("none/x.html", "none/x.svg", "folder.html"):
+        with pytest.raises(UsageError, match=f"cannot write .*{name}: "):
+            done.report(tmp_path / name)
+    for name in ("x.pdf", "none", "."):
+        with pytest.raises(UsageError, match="expected a file that ends in .html or .svg, got"):
+            done.report(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
+
+
+def test_a_bundle_that_cannot_be_written_is_refused(done: pf.Study, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/bundle"), tmp_path / "file" / "bundle"):
+        with pytest.raises(UsageError, match=f"cannot write {folder}: .*name a folder"):
+            done.export(0, folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
