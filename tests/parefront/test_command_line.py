@@ -203,6 +203,8 @@ def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
     keys += [key for stage in STAGES for key in stage.choices_type.model_fields]
     for key in keys:
         assert key in shown.stdout, key
+    for table in ("[study]", "[target]", "[engine]"):
+        assert re.search(rf"^{re.escape(table)} *\n┏", shown.stdout, re.MULTILINE), table
     # Each key of a stage has a meaning: no row ends with an empty cell after a default.
     rows = [line.split("│")[1:-1] for line in shown.stdout.splitlines() if line.startswith("│")]
     assert rows
