@@ -97,11 +97,11 @@ def studies(storage: Storage = None) -> None:
     from rich.table import Table
 
     from parefront.search.opened import study_names
-    from parefront.search.storage import default_url
+    from parefront.search.storage import url_of
     from parefront.study import Study
 
     table = Table("study", "trials", "failed", "front", "task", header_style="bold")
-    for name in study_names(storage or default_url()):
+    for name in study_names(url_of(storage)):
         chosen = Study.load(name, storage=storage)
         frame = chosen.frame()
         table.add_row(
@@ -235,12 +235,12 @@ def profile(
     from parefront.objectives.targets.profile import channel_multiple
     from parefront.objectives.targets.profile_cache import profile_path
     from parefront.profiling import doubt, kept_or_measured, page_path, profile_table
-    from parefront.search.storage import default_url, home_of
+    from parefront.search.storage import home_of, url_of
 
     cores = len(os.sched_getaffinity(0))
     if threads > cores:
         raise UsageError(f"--threads: expected at most {cores}, one for each core, got {threads}")
-    device, home = LocalDevice(), home_of(storage or default_url())
+    device, home = LocalDevice(), home_of(url_of(storage))
     facts = device.fingerprint(runtime, threads)
     page = page_path(output, home, fingerprint_id(facts))
     try:

@@ -182,7 +182,10 @@ def test_studies_are_listed(done: tuple[Path, str]) -> None:
         (("verify", "none"), 1, "no folder none"),
         (("launch", "study.toml", "--trials", "0"), 2, "--trials"),
         (("launch", "study.toml", "--engine", "proces"), 2, "did you mean 'process'?"),
-        (("launch", "study.toml", "--storage", "nonsense"), 1, "expected a storage URL"),
+        (("launch", "study.toml", "--storage", "nonsense"), 2, "expected a storage URL"),
+        (("studies", "--storage", ""), 2, "expected a storage URL"),
+        (("launch", "study.toml", "--storage", ""), 2, "expected a storage URL"),
+        (("front", "tiny", "--storage", "sqlite:///study.toml"), 1, "is not a database"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_an_exit_code(
