@@ -186,7 +186,8 @@ def export(
     if trial is not None and pick is not None:
         raise UsageError("give --trial or --pick, not both")
     chosen = Study.load(study, storage=storage)
-    number = trial if trial is not None else int(chosen.pick(pick or "knee", target)["trial"])
+    wanted = "knee" if pick is None else pick
+    number = trial if trial is not None else int(chosen.pick(wanted, target)["trial"])
     path = chosen.export(number, output)
     out.print(f"wrote trial {number} to {path}; try: python {path}/run.py", soft_wrap=True)
 

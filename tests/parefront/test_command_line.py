@@ -181,7 +181,14 @@ def test_studies_are_listed(done: tuple[Path, str]) -> None:
         (("front", "tiny", "--certain", "--possible"), 2, "not both"),
         (("verify", "none"), 1, "no folder none"),
         (("launch", "study.toml", "--trials", "0"), 2, "--trials"),
+        (("launch", "study.toml", "--time", "9999999999d"), 2, "--time: expected a duration of at"),
         (("launch", "study.toml", "--engine", "proces"), 2, "did you mean 'process'?"),
+        (("launch", "study.toml", "--engine", ""), 2, "there is no such engine"),
+        (
+            ("launch", "study.toml", "--address", "auto"),
+            2,
+            "[engine] address: the engine 'process' has no use for 'address'; ray has: take",
+        ),
         (("launch", "study.toml", "--storage", "nonsense"), 2, "expected a storage URL"),
         (("studies", "--storage", ""), 2, "expected a storage URL"),
         (("launch", "study.toml", "--storage", ""), 2, "expected a storage URL"),
@@ -195,6 +202,28 @@ def test_wrong_use_is_one_sentence_and_an_exit_code(
     assert shown.returncode == code, shown.stderr
     assert message in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_an_empty_pick_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from parefront.__main__ import app
+
+    picked: list[str] = []
+
+    class Found:
+        @classmethod
+        def load(cls, name: str, storage: str | None) -> Found:
+            return cls()
+
+        def pick(self, wanted: str, target: str | None) -> None:
+            picked.append(wanted)
+            raise pf.errors.PickError
+
+    monkeypatch.setattr("parefront.study.Study", Found)
+    for words in (["--pick", ""], []):
+        CliRunner().invoke(app, ["export", "tiny", "-o", "x", *words])
+    assert picked == ["", "knee"]
 
 
 def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
