@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from rich.console import Console
 from parefront.errors import ParefrontError, UsageError
 from parefront.extras import extra_of
 from parefront.options import WIDTH, Storage, err, out
+from parefront.search.engines.catalog import ENGINES
 from parefront.servers import agent, serve_storage
 
 if TYPE_CHECKING:
@@ -33,6 +35,24 @@ app = typer.Typer(
 StudyName = Annotated[str, typer.Argument(help="Name of a study; 'parefront studies' lists them.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"parefront {version('parefront')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def launch(
     study: Annotated[Path, typer.Argument(help="Study file, in TOML.")],
@@ -46,8 +66,8 @@ def launch(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Where trials run, instead of the file's: 'ray' for several at once, on this "
-            "machine or a cluster, or 'inline', for a debugger."
+            help="Where trials run, instead of the file's. "
+            + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items())
         ),
     ] = None,
     address: Annotated[

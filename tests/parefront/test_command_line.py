@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,20 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     assert shown.exit_code == 0
     if name not in ("verify", "agent", "help"):
         assert name == "help" or "storage" in shown.stdout
+
+
+def test_the_help_of_launch_names_all_engines(tmp_path: Path) -> None:
+    shown = " ".join(command("launch", "--help", cwd=tmp_path).stdout.replace("│", " ").split())
+    for name, kind in ENGINES.items():
+        assert f"'{name}': {kind.about}." in shown, name
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    shown = command("--version", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (0, f"parefront {version('parefront')}\n")
+    about = command("--help", cwd=tmp_path).stdout
+    assert "--version" in about
+    assert "Search for Pareto-optimal compressed PyTorch models" in about
 
 
 @pytest.mark.slow
