@@ -343,6 +343,15 @@ def test_a_bundle_proves_itself_and_a_changed_byte_fails_it(done: pf.Study, tmp_
         verify(folder)
 
 
+def test_the_study_of_a_bundle_is_not_looked_for_in_what_names_no_storage(tmp_path: Path) -> None:
+    from parefront.search.verify import origin_of
+
+    (tmp_path / "lineage.json").write_text('{"study": "tiny"}')
+    assert origin_of(tmp_path, f"sqlite:///{tmp_path}/none.db") is None
+    with pytest.raises(UsageError, match="expected a storage URL"):
+        origin_of(tmp_path, "nonsense")
+
+
 def test_a_damaged_artifact_is_not_exported(tmp_path: Path) -> None:
     made = study(tmp_path, trials=2).optimize()
     row = made.frame().iloc[1]
