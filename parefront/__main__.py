@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from rich.text import Text
 from parefront.errors import ParefrontError, UsageError
 from parefront.extras import extra_of
 from parefront.options import WIDTH, Storage, err, out
+from parefront.search.engines.catalog import ENGINES
 from parefront.servers import agent, serve_storage
 
 if TYPE_CHECKING:
@@ -34,6 +36,24 @@ app = typer.Typer(
 StudyName = Annotated[str, typer.Argument(help="Name of a study; 'parefront studies' lists them.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"parefront {version('parefront')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def launch(
     study: Annotated[Path, typer.Argument(help="Study file, in TOML.")],
@@ -47,8 +67,8 @@ def launch(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Where trials run, instead of the file's: 'ray' for several at once, on this "
-            "machine or a cluster, or 'inline', for a debugger."
+            help="Where trials run, instead of the file's. "
+            + " ".join(f"'{name}': {kind.about}." for name, kind in ENGINES.items())
         ),
     ] = None,
     address: Annotated[
@@ -98,11 +118,11 @@ def studies(storage: Storage = None) -> None:
     from rich.table import Table
 
     from parefront.search.opened import study_names
-    from parefront.search.storage import default_url
+    from parefront.search.storage import url_of
     from parefront.study import Study
 
     table = Table("study", "trials", "failed", "front", "task", header_style="bold")
-    for name in study_names(storage or default_url()):
+    for name in study_names(url_of(storage)):
         chosen = Study.load(name, storage=storage)
         frame = chosen.frame()
         table.add_row(
@@ -187,7 +207,8 @@ def export(
     if trial is not None and pick is not None:
         raise UsageError("give --trial or --pick, not both")
     chosen = Study.load(study, storage=storage)
-    number = trial if trial is not None else int(chosen.pick(pick or "knee", target)["trial"])
+    wanted = "knee" if pick is None else pick
+    number = trial if trial is not None else int(chosen.pick(wanted, target)["trial"])
     path = chosen.export(number, output)
     out.print(f"wrote trial {number} to {path}; try: python {path}/run.py", soft_wrap=True)
 
@@ -238,12 +259,12 @@ def profile(
     from parefront.objectives.targets.profile import channel_multiple
     from parefront.objectives.targets.profile_cache import profile_path
     from parefront.profiling import doubt, kept_or_measured, page_path, profile_table
-    from parefront.search.storage import default_url, home_of
+    from parefront.search.storage import home_of, url_of
 
     cores = len(os.sched_getaffinity(0))
     if threads > cores:
         raise UsageError(f"--threads: expected at most {cores}, one for each core, got {threads}")
-    device, home = LocalDevice(), home_of(storage or default_url())
+    device, home = LocalDevice(), home_of(url_of(storage))
     facts = device.fingerprint(runtime, threads)
     page = page_path(output, home, fingerprint_id(facts))
     try:

@@ -7,6 +7,7 @@ ParefrontError
 │   ├── StudyFileError             a study file that is not valid
 │   ├── SpaceError                 stages or ranges that cannot work
 │   ├── PickError                  an expression or name that picks nothing
+│   ├── StorageUrlError            what names no storage; a StorageError too
 │   ├── RuntimeMissingError        a runtime whose library is not installed
 │   └── AgentError                 a device agent that cannot be used as it was asked to
 │       ├── TokenError                 a token that is missing, unsafe or not the agent's
@@ -69,6 +70,10 @@ class CertificateError(AgentError):
 
 class StorageError(ParefrontError):
     """The storage cannot be opened, read or written."""
+
+
+class StorageUrlError(UsageError, StorageError):
+    """The URL of a storage cannot be one."""
 
 
 class StorageVersionError(StorageError):

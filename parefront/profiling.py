@@ -135,10 +135,17 @@ def page_path(output: Path | None, home: Path, profile_id: str) -> Path:
     """Where the page goes, beside the kept profile by default.
 
     Raises:
-        UsageError: If the file is no .html file, or its folder does not exist.
+        UsageError: If the file is no .html file, or its folder does not exist or takes no files.
     """
     if output is None:
         return home / "profiles" / f"{profile_id}.html"
     if output.suffix != ".html" or not output.parent.is_dir():
         raise UsageError(f"--output: expected an .html file in a folder that exists, got {output}")
+    new = not output.exists()
+    try:
+        output.open("ab").close()  # a minute of measuring is not spent on what cannot be written
+        if new:
+            output.unlink()
+    except OSError as error:
+        raise UsageError(f"--output: cannot write {output}: {error.strerror or error}") from error
     return output

@@ -72,10 +72,10 @@ def serve_storage(
     import threading
 
     from parefront.search.serve_storage import refuse_open, served
-    from parefront.search.storage import default_url, shown
+    from parefront.search.storage import shown, url_of
 
     refuse_open(host, insecure=insecure)
-    url, over = storage or default_url(), threading.Event()
+    url, over = url_of(storage), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     with served(url, host, port) as address:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from parefront.dashboards.front_svg import front_svg
 from parefront.dashboards.report import write_report
+from parefront.errors import UsageError
 from parefront.search.study import Study as SearchStudy
 
 
@@ -16,17 +17,25 @@ class Study(SearchStudy):
         """Writes the report of the study: one HTML file that opens offline.
 
         Args:
-            path: File to write; one that ends in `.svg` gets the picture of the front alone.
+            path: File to write, which ends in `.html`, or in `.svg` for the picture of the front
+                alone.
 
         Returns:
             The file.
 
         Raises:
+            UsageError: If the file ends in something else, or cannot be written.
             StudyNotFoundError: If the study was never launched.
         """
         path = Path(path)
-        if path.suffix == ".svg":
-            path.write_text(front_svg(self.frame(), self.summary()))
-        else:
-            write_report(path, self.frame(), self.summary(), self.finals())
+        if path.suffix not in (".html", ".svg"):
+            raise UsageError(f"expected a file that ends in .html or .svg, got {path}")
+        frame, summary = self.frame(), self.summary()
+        try:
+            if path.suffix == ".svg":
+                path.write_text(front_svg(frame, summary), encoding="utf-8")
+            else:
+                write_report(path, frame, summary, self.finals())
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
         return path

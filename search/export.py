@@ -48,7 +48,8 @@ def export(study: StoredStudy, trial: int, directory: Path) -> Path:
         The folder.
 
     Raises:
-        UsageError: If there is no such trial, it was not measured, or the folder is in use.
+        UsageError: If there is no such trial, it was not measured, or the folder is in use or
+            cannot be made.
         BundleError: If the artifact does not give what was recorded.
         ArtifactError: If the artifact is missing or damaged.
     """
@@ -58,14 +59,20 @@ def export(study: StoredStudy, trial: int, directory: Path) -> Path:
     reference = next((e.outcome for e in entries if e.is_baseline), None)
     if opened.baseline is None or reference is None:
         raise UsageError(f"study '{study.name}' has no measured baseline; launch it first")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(f"{directory} is not an empty folder; name a new one")
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise UsageError(f"{directory} is not an empty folder; name a new one")
+    except OSError as error:
+        raise _unwritable(directory, error) from error
     task = checked_task(study)
     form = runtime(opened.record.settings.target.runtime).format
     source = study.store.get(str(outcome.artifact_sha256), form)
     base = study.store.get(opened.baseline.artifact_sha256, form)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".bundle-"))
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".bundle-"))
+    except OSError as error:
+        raise _unwritable(directory, error) from error
     try:
         shipped = Artifact.of(Path(shutil.copy(source.path, staging / f"model.{form}")), form)
         _fill(
@@ -103,6 +110,12 @@ def checked_task(study: StoredStudy) -> PreparedTask:
             "cannot be measured again; put the data back"
         )
     return task
+
+
+def _unwritable(directory: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write {directory}: {error.strerror or error}; name a folder that can be made"
+    )
 
 
 def _measured(entries: list[Entry], trial: int) -> tuple[Entry, Outcome]:

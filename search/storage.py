@@ -17,8 +17,9 @@ import sqlalchemy.exc
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL, make_url
 
-from parefront.errors import StorageError, StorageVersionError
+from parefront.errors import StorageError, StorageUrlError, StorageVersionError
 from parefront.search.place import scrubbed
+from parefront.search.sqlite_file import check_storage
 
 HOME = Path(".parefront")
 """Folder of the default storage, of artifacts and of baselines."""
@@ -26,6 +27,8 @@ GRPC_PORT = 13000
 """Where a storage is served if nothing else is said; Optuna's own choice."""
 _EXTRAS = {"grpc": "grpc", "psycopg": "postgresql"}
 """What of parefront installs a package that a storage needs."""
+_DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary"}
+"""Packages of drivers of databases, where their names are not those of their modules."""
 _MADE_TWICE = ("already exists", "duplicate key", "UNIQUE constraint failed")
 """What PostgreSQL and SQLite say to the second of two that make the tables at once."""
 _TRIES = 8
@@ -47,6 +50,11 @@ def default_url() -> str:
     return f"sqlite:///{HOME / 'studies.db'}"
 
 
+def url_of(given: str | None) -> str:
+    """The URL of a storage that was given, or the default; an empty one is none, and refused."""
+    return default_url() if given is None else given
+
+
 def home_of(url: str) -> Path:
     """The folder that holds the artifacts of the studies in a storage.
 
@@ -60,7 +68,7 @@ def kind_of(url: str) -> str:
     """What a storage is: `"sqlite"`, `"postgresql"`, `"grpc"`, or another of SQLAlchemy's.
 
     Raises:
-        StorageError: If it is no URL.
+        StorageUrlError: If it is no URL.
     """
     return _parsed(url).get_backend_name()
 
@@ -116,15 +124,17 @@ def open_storage(url: str, *, create: bool = True, pool: int | None = None) -> B
 
     SQLite files are used in WAL mode: readers and one writer do not block each other, and a
     transaction costs no `fsync`. A killed process loses nothing that was told; only a crash of the
-    whole machine can lose the last moments (https://www.sqlite.org/wal.html).
+    whole machine can lose the last moments (https://www.sqlite.org/wal.html). A file that is not to
+    be made is left in the mode it is in.
 
     Args:
         url: `grpc://host:port` for one that `parefront serve-storage` serves, or any URL that
             Optuna's `RDBStorage` takes.
-        create: Whether a missing SQLite file is made.
+        create: Whether a missing SQLite file is made, and one without studies made a storage.
         pool: How many threads use it at once, where they are many.
 
     Raises:
+        StorageUrlError: If the URL cannot be one of a storage.
         StorageError: If it cannot be opened.
         StorageVersionError: If an incompatible version of Optuna made it, or serves it.
     """
@@ -139,18 +149,23 @@ def open_storage(url: str, *, create: bool = True, pool: int | None = None) -> B
             # A connection that broke while it lay idle is replaced without a word.
             options |= {"connect_args": arguments, "pool_pre_ping": True}
             return _database(parsed.render_as_string(hide_password=False), options)
-        if not create and not path.exists():
-            raise StorageError(
-                f"there is no storage {path}; launch a study first, or name it with --storage"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _database(url, {**options, "creator": lambda: _connect(path)})
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            check_storage(path)
+        return _database(url, {**options, "creator": lambda: _connect(path, log=create)})
     except RuntimeError as error:
         if isinstance(error, NotImplementedError) or "version" not in str(error):
             raise StorageError(f"cannot open storage {shown(url)}: {error}") from error
         raise StorageVersionError(
             f"the storage {shown(url)} was made by another version of Optuna: {error}"
         ) from error
+    except sqlalchemy.exc.NoSuchModuleError:
+        raise StorageUrlError(
+            f"there is no kind of storage '{_parsed(url).drivername}', got '{shown(url)}'; "
+            "expected sqlite:///FILE, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT, or "
+            "another that SQLAlchemy knows"
+        ) from None
     except (
         OSError,
         ImportError,
@@ -158,7 +173,14 @@ def open_storage(url: str, *, create: bool = True, pool: int | None = None) -> B
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.OptunaError,
     ) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        cause = error.__cause__ or error
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            module = cause.name.split(".")[0]
+            raise StorageError(
+                f"the storage {shown(url)} needs the package {module}; try: pip install "
+                f"{_DRIVERS.get(module, module)}, or name another driver, as in DATABASE+DRIVER://"
+            ) from error
+        reason = str(cause).splitlines()[0]
         raise StorageError(f"cannot open storage {shown(url)}: {reason}") from error
 
 
@@ -202,10 +224,19 @@ def _need(package: str, url: str) -> None:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise StorageError(  # whose cause is not shown: it may tell a part of the password
+        fits = parsed.port is None or 1 <= parsed.port <= 65535
+    except sqlalchemy.exc.ArgumentError:
+        raise StorageUrlError(  # whose cause is not shown: it may tell a part of the password
             f"expected a storage URL such as sqlite:///studies.db, got '{_scrubbed(url)}'"
         ) from None
+    except ValueError:
+        fits = False
+    if not fits:
+        raise StorageUrlError(
+            f"expected a storage URL such as sqlite:///studies.db, got '{_scrubbed(url)}'; what "
+            "comes after the ':' of its host is no port, 1 to 65535, and hidden where it may be a "
+            "password"
+        )
     if parsed.drivername == "postgres":  # as many services spell it
         parsed = parsed.set(drivername="postgresql")
     return parsed
@@ -221,12 +252,15 @@ def _sqlite_path(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite":
         return None
     if not parsed.database or parsed.database == ":memory:":
-        raise StorageError(f"a study needs a storage that outlives the process, got '{shown(url)}'")
+        raise StorageUrlError(
+            f"a study needs a storage that outlives the process, got '{shown(url)}'"
+        )
     return Path(parsed.database)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, log: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
+    if log:
+        connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection

@@ -19,7 +19,7 @@ from parefront.search.frame import Which, front_rows, trials_frame
 from parefront.search.loading import load_task
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.picks import pick
-from parefront.search.storage import default_url
+from parefront.search.storage import url_of
 from parefront.search.store import ArtifactStore
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import StudyRecord
@@ -69,7 +69,7 @@ class StoredStudy:
         self, settings: StudyFile, task: Task | None, base: Path | None, storage: str | None
     ) -> None:
         self.settings = settings
-        self.storage = storage or default_url()
+        self.storage = url_of(storage)
         self._task = task
         self._base = base
         self._opened: OpenedStudy | None = None

@@ -13,7 +13,7 @@ from parefront.search.launch import Progress, Silent, Stop
 from parefront.search.opened import OpenedStudy
 from parefront.search.plan import Plan
 from parefront.search.run import launched
-from parefront.search.storage import default_url
+from parefront.search.storage import url_of
 from parefront.search.stored_study import OBJECT, StoredStudy
 from parefront.search.study_file import StudyFile
 from parefront.search.task import Task
@@ -167,7 +167,7 @@ class Study(StoredStudy):
             StudyNotFoundError: If the storage holds no study of that name.
             StorageError: If the storage cannot be opened.
         """
-        opened = OpenedStudy.find(name, storage or default_url())
+        opened = OpenedStudy.find(name, url_of(storage))
         study = cls.__new__(cls)
         base = opened.record.task_base
         study._set(opened.record.settings, None, Path(base) if base else None, storage)

@@ -82,7 +82,7 @@ class StudyFile(Section):
         Raises:
             StudyFileError: If there is no such engine, or it joins nothing.
         """
-        name = engine or self.engine.name
+        name = self.engine.name if engine is None else engine
         takes = ENGINES[name].takes if name in ENGINES else frozenset()
         given = {key: getattr(self.engine, key) for key in self.engine.model_fields_set & takes}
         if address is not None:
@@ -90,7 +90,7 @@ class StudyFile(Section):
         try:
             section = EngineSection.model_validate(given | {"name": name})
         except ValidationError as error:
-            raise StudyFileError(f"[engine] {_explain(error)}") from error
+            raise StudyFileError(_explain(error, "engine")) from error
         return self.model_copy(update={"engine": section})
 
     def beside(self, folder: Path) -> StudyFile:
@@ -167,9 +167,11 @@ class StudyFile(Section):
         return checked
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, *within: str) -> str:
+    """What is wrong in a study file, or in what is at a place within one."""
     first = error.errors()[0]
-    *path, key = [str(part) for part in first["loc"]] or ["file"]
+    about = [first["ctx"]["key"]] if "key" in first.get("ctx", {}) else []
+    *path, key = [*within, *(str(part) for part in first["loc"]), *about] or ["file"]
     section = f"[{'.'.join(path)}] " if path else ""
     if first["type"] == "extra_forbidden":
         return f"{section}unknown key '{key}'{hint(key, _keys(path))}"
@@ -180,8 +182,14 @@ def _explain(error: ValidationError) -> str:
         message = "expected a list of [[start]] tables" if key == "start" else "expected a list"
     if path[:1] == ["start"]:
         section = f"[[start]] table {int(path[1]) + 1}, " if path[1:] else "[[start]] "
-    got = "" if first["type"] == HIDDEN else f", got {first['input']!r}"
+    told = first["type"] == HIDDEN or ", got " in message
+    got = "" if told else f", got {_written(first['input'])}"
     return f"{section}{key}: {message}{got}"
+
+
+def _written(value: object) -> str:
+    """A value as a study file has it."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _keys(path: list[str]) -> list[str]:

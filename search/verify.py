@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from parefront.errors import BundleError, ParefrontError, StorageError
+from parefront.errors import BundleError, ParefrontError, StorageError, StorageUrlError
 from parefront.objectives.artifact import Artifact
 from parefront.objectives.measurement import Measurement
 from parefront.objectives.objective import Scene
@@ -169,11 +169,14 @@ def origin_of(directory: Path, storage: str | None) -> Study | None:
 
     Raises:
         BundleError: If the folder is not a bundle.
+        StorageUrlError: If what is given names no storage.
     """
     if not directory.is_dir():
         raise BundleError(f"there is no folder {directory}")
     name = read_json(directory, "lineage.json").get("study")
     try:
         return Study.load(str(name), storage=storage)
+    except StorageUrlError:
+        raise
     except StorageError:
         return None

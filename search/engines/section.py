@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from parefront.errors import StudyFileError
 from parefront.search.engines.catalog import ENGINES
-from parefront.search.section import Seconds, Section, hint
+from parefront.search.section import HIDDEN, Seconds, Section, hint, number
 
 ENGINE = "process"
 """The engine of a study that names none, unless the environment does."""
@@ -56,7 +57,7 @@ class EngineSection(Section):
     gpus: float = Field(
         default=0.0, ge=0, le=1024, description="GPUs of a trial; a share of one may be given."
     )
-    resources: dict[str, float] = Field(
+    resources: dict[str, Annotated[float, BeforeValidator(number)]] = Field(
         default_factory=dict,
         description="Further resources of Ray that a trial needs, such as {bignode = 1}.",
     )
@@ -130,7 +131,9 @@ class EngineSection(Section):
             if getattr(self, key) == blank[key]:  # as a study in a storage has them all
                 continue
             able = [name for name, kind in ENGINES.items() if key in kind.takes]
-            raise ValueError(
-                f"the engine '{self.name}' has no use for '{key}'; {', '.join(able)} has"
+            why = (
+                f"the engine '{self.name}' has no use for '{key}'; {', '.join(able)} has: take "
+                f'--engine {able[0]}, or name = "{able[0]}" in [engine]'
             )
+            raise PydanticCustomError(HIDDEN, "{why}", {"why": why, "key": key})
         return self

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -181,8 +182,18 @@ def test_studies_are_listed(done: tuple[Path, str]) -> None:
         (("front", "tiny", "--certain", "--possible"), 2, "not both"),
         (("verify", "none"), 1, "no folder none"),
         (("launch", "study.toml", "--trials", "0"), 2, "--trials"),
+        (("launch", "study.toml", "--time", "9999999999d"), 2, "--time: expected a duration of at"),
         (("launch", "study.toml", "--engine", "proces"), 2, "did you mean 'process'?"),
-        (("launch", "study.toml", "--storage", "nonsense"), 1, "expected a storage URL"),
+        (("launch", "study.toml", "--engine", ""), 2, "there is no such engine"),
+        (
+            ("launch", "study.toml", "--address", "auto"),
+            2,
+            "[engine] address: the engine 'process' has no use for 'address'; ray has: take",
+        ),
+        (("launch", "study.toml", "--storage", "nonsense"), 2, "expected a storage URL"),
+        (("studies", "--storage", ""), 2, "expected a storage URL"),
+        (("launch", "study.toml", "--storage", ""), 2, "expected a storage URL"),
+        (("front", "tiny", "--storage", "sqlite:///study.toml"), 1, "is not a database"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_an_exit_code(
@@ -194,6 +205,28 @@ def test_wrong_use_is_one_sentence_and_an_exit_code(
     assert "Traceback" not in shown.stderr
 
 
+def test_an_empty_pick_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from parefront.__main__ import app
+
+    picked: list[str] = []
+
+    class Found:
+        @classmethod
+        def load(cls, name: str, storage: str | None) -> Found:
+            return cls()
+
+        def pick(self, wanted: str, target: str | None) -> None:
+            picked.append(wanted)
+            raise pf.errors.PickError
+
+    monkeypatch.setattr("parefront.study.Study", Found)
+    for words in (["--pick", ""], []):
+        CliRunner().invoke(app, ["export", "tiny", "-o", "x", *words])
+    assert picked == ["", "knee"]
+
+
 def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
     shown = command("help", "study", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
@@ -203,6 +236,8 @@ def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
     keys += [key for stage in STAGES for key in stage.choices_type.model_fields]
     for key in keys:
         assert key in shown.stdout, key
+    for table in ("[study]", "[target]", "[engine]"):
+        assert re.search(rf"^{re.escape(table)} *\n┏", shown.stdout, re.MULTILINE), table
     # Each key of a stage has a meaning: no row ends with an empty cell after a default.
     rows = [line.split("│")[1:-1] for line in shown.stdout.splitlines() if line.startswith("│")]
     assert rows
@@ -233,6 +268,20 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     assert shown.exit_code == 0
     if name not in ("verify", "agent", "help"):
         assert name == "help" or "storage" in shown.stdout
+
+
+def test_the_help_of_launch_names_all_engines(tmp_path: Path) -> None:
+    shown = " ".join(command("launch", "--help", cwd=tmp_path).stdout.replace("│", " ").split())
+    for name, kind in ENGINES.items():
+        assert f"'{name}': {kind.about}." in shown, name
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    shown = command("--version", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (0, f"parefront {version('parefront')}\n")
+    about = command("--help", cwd=tmp_path).stdout
+    assert "--version" in about
+    assert "Search for Pareto-optimal compressed PyTorch models" in about
 
 
 @pytest.mark.slow

@@ -128,15 +128,25 @@ def named(lines: list[str]) -> set[str]:
     return {re.split(r"[<>=\[]", line)[0].lower() for line in lines}
 
 
+def test_what_only_a_search_has_a_use_for_brings_the_search() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    device = {"agent", "executorch", "litert", "openvino"}  # which run artifacts without torch
+    for name in extras.keys() - device - {"search", "dev"}:
+        assert "parefront[search]" in extras[name], name
+    for name in device:
+        assert "parefront[search]" not in extras[name], name
+
+
 def test_the_locks_hold_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = project["dependencies"] + extras["search"] + extras["agent"] + extras["dev"]
     core, runtimes = locked("requirements.lock"), locked("requirements-runtimes.lock")
     assert named(wanted) <= core
-    assert (
-        named(extras["openvino"] + extras["executorch"] + extras["litert"] + extras["s3"])
-        <= runtimes
-    )
+    assert named(
+        extras["openvino"] + extras["executorch"] + extras["litert"] + extras["s3"]
+    ) <= runtimes | {"parefront"}
     assert not core & runtimes
     assert "torch==2.13.0" in (ROOT / "requirements.lock").read_text().splitlines()

@@ -124,11 +124,14 @@ def test_cut_short_the_old_profile_stays(
         (("--threads", "100000"), "--threads: expected at most"),
         (("--output", "page.txt"), "expected an .html file"),
         (("--output", "nowhere/page.html"), "in a folder that exists"),
+        (("--output", "folder.html"), "cannot write folder.html: Is a directory"),
+        (("--output", "/proc/page.html"), "cannot write /proc/page.html: "),
     ],
 )
 def test_wrong_use_is_told_before_anything_is_measured(
     timings: list[str], words: tuple[str, ...], message: str
 ) -> None:
+    Path("folder.html").mkdir()
     shown = call(*words)
     assert isinstance(shown.exception, UsageError)
     assert message in str(shown.exception)

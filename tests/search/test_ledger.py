@@ -4,14 +4,17 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
+import optuna
 import psutil
 import pytest
 import sqlalchemy
 
-from parefront.errors import StorageError, StorageVersionError
+from parefront.errors import StorageError, StorageUrlError, StorageVersionError
 from parefront.search.entry import MAX_DEATHS, QUARANTINE, died, unfinished
 from parefront.search.records import Origin, Outcome, Owner, Status
 from parefront.search.storage import home_of, open_storage
@@ -183,13 +186,31 @@ def test_a_storage_of_another_version_is_refused(tmp_path: Path) -> None:
     ("url", "message"),
     [
         ("nonsense", "expected a storage URL"),
+        ("", "expected a storage URL .* got ''"),
         ("sqlite://", "outlives the process"),
-        ("oracle+nodriver://x/y", "cannot open storage"),
+        ("oracle+nodriver://x/y", "no kind of storage 'oracle.nodriver', got .*; expected sqlite:"),
+        ("grpc://h:abc", r"got 'grpc://\*\*\*'; what comes after the ':' of its host is no port"),
+        ("grpc://h:99999", "got 'grpc://h:99999'; what comes after the ':' of its host is no port"),
+        (
+            "postgresql://me:123456/d",
+            r"got 'postgresql://\*\*\*/d'; .* is no port, 1 to 65535",
+        ),
     ],
 )
-def test_a_storage_that_cannot_be_opened_is_refused(url: str, message: str) -> None:
-    with pytest.raises(StorageError, match=message):
+def test_what_names_no_storage_is_refused(url: str, message: str) -> None:
+    with pytest.raises(StorageUrlError, match=message):
         open_storage(url)
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("mysql", "mysqlclient"), ("mssql", "pyodbc")])
+def test_a_missing_driver_of_a_database_is_named(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, package: str
+) -> None:
+    for module in ("MySQLdb", "pyodbc"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    needed = rf"{scheme}://me:\*\*\*@h/d needs the package .* pip install {package}, or"
+    with pytest.raises(StorageError, match=needed):
+        open_storage(f"{scheme}://me:secret@h/d")
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -202,6 +223,63 @@ def test_reading_makes_no_storage(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="there is no storage .*launch a study first"):
         open_storage(f"sqlite:///{tmp_path}/none/x.db", create=False)
     assert not (tmp_path / "none").exists()
+
+
+CONTENTS: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.touch(),
+    "text": lambda path: path.write_text("[study]\nname = 'x'\n" * 500),
+    "other": lambda path: another(path, "DELETE"),
+    "other in WAL mode": lambda path: another(path, "WAL"),
+}
+
+
+def another(path: Path, mode: str) -> None:
+    """Makes a database of something else."""
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute("CREATE TABLE mine (x INTEGER)")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_reading_changes_no_file_of_something_else(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x y?#%.db"
+    CONTENTS[content](path)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="is no storage of studies|is not a database"):
+        open_storage(f"sqlite:///{quote(str(path))}", create=False)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+def test_reading_leaves_a_database_in_the_mode_it_is_in(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    optuna.create_study(study_name="s", storage=f"sqlite:///{path}")  # in no log of its own
+    before = path.read_bytes()
+    storage = open_storage(f"sqlite:///{path}", create=False)
+    assert [study.study_name for study in storage.get_all_studies()] == ["s"]
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+def test_what_is_only_in_the_log_of_a_storage_is_read(tmp_path: Path) -> None:
+    holding = []
+
+    def connected(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        holding.append(connection)
+
+    sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", connected)
+    try:
+        writing = open_storage(f"sqlite:///{tmp_path}/x.db")
+        writing.create_new_study([optuna.study.StudyDirection.MINIMIZE], "s")
+        assert (tmp_path / "x.db").stat().st_size <= 4096  # all tables are in the log
+        reading = open_storage(f"sqlite:///{tmp_path}/x.db", create=False)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.pool.Pool, "connect", connected)
+    assert [study.study_name for study in reading.get_all_studies()] == ["s"]
+    assert holding
 
 
 def test_artifacts_are_kept_beside_the_database(tmp_path: Path) -> None:

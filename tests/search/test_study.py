@@ -135,6 +135,24 @@ def test_the_report_is_written(done: pf.Study, tmp_path: Path) -> None:
     assert done.report(tmp_path / "front.svg").read_text().startswith("<svg")
 
 
+def test_a_report_that_cannot_be_written_is_refused(done: pf.Study, tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    for name in ("none/x.html", "none/x.svg", "folder.html"):
+        with pytest.raises(UsageError, match=f"cannot write .*{name}: "):
+            done.report(tmp_path / name)
+    for name in ("x.pdf", "none", "."):
+        with pytest.raises(UsageError, match="expected a file that ends in .html or .svg, got"):
+            done.report(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
+
+
+def test_a_bundle_that_cannot_be_written_is_refused(done: pf.Study, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/bundle"), tmp_path / "file" / "bundle"):
+        with pytest.raises(UsageError, match=f"cannot write {folder}: .*name a folder"):
+            done.export(0, folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -323,6 +341,15 @@ def test_a_bundle_proves_itself_and_a_changed_byte_fails_it(done: pf.Study, tmp_
     (folder / "extra").touch()
     with pytest.raises(BundleError, match="extra is not listed"):
         verify(folder)
+
+
+def test_the_study_of_a_bundle_is_not_looked_for_in_what_names_no_storage(tmp_path: Path) -> None:
+    from parefront.search.verify import origin_of
+
+    (tmp_path / "lineage.json").write_text('{"study": "tiny"}')
+    assert origin_of(tmp_path, f"sqlite:///{tmp_path}/none.db") is None
+    with pytest.raises(UsageError, match="expected a storage URL"):
+        origin_of(tmp_path, "nonsense")
 
 
 def test_a_damaged_artifact_is_not_exported(tmp_path: Path) -> None:

@@ -73,6 +73,12 @@ def test_a_short_file_has_defaults(tmp_path: Path) -> None:
         ("[study]", "[[start]]\n[[start]]\nx = 1\n[study]", r"\[\[start\]\] table 2"),
         ("[study]", "start = 1\n[study]", r"start: expected a list of \[\[start\]\] tables"),
         ('runtime = "onnxruntime"', 'runtime = "onnxruntim"', "onnxruntime"),
+        ("trials = 40", "trials = true", r"\[study\] trials: expected a number, got true$"),
+        ("seed = 0", "no_gain = nan", r"\[study\] no_gain: expected a number, got nan$"),
+        ("seed = 0", 'trial_time = "9999999999d"', r"trial_time: .* at most 36500d, got '9+d'$"),
+        ("seed = 0", "trial_time = 1e300", r"trial_time: .* at most 36500d, got 1e\+300$"),
+        ("seed = 0", "trial_time = true", "trial_time: expected a number, got true$"),
+        ("seed = 0", "settle = inf", "settle: expected a duration of at most 36500d, got inf$"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -108,7 +114,33 @@ def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
     assert duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
 
 
-@pytest.mark.parametrize("text", ["", "3", "m", "-3m", "3m ", "0s", "1e3s"])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('hang = "soon"', "hang: expected a duration such as 90s, 3m or 1h30m, got 'soon'$"),
+        ("workers = true", "workers: expected a number, got true$"),
+        ("cpus = nan", "cpus: expected a number, got nan$"),
+        ("resources = { a = true }", "a: expected a number, got true$"),
+        ("resources = true", "resources: .* dictionary, got true$"),
+        (
+            'name = "inline"\nmemory_mb = 5',
+            "memory_mb: the engine 'inline' has no use for 'memory_mb'; process, ray has: take "
+            '--engine process, or name = "process" in .engine.$',
+        ),
+    ],
+)
+def test_mistakes_in_the_engine_are_named(tmp_path: Path, line: str, message: str) -> None:
+    name = "" if "name" in line else 'name = "ray"\n'
+    with pytest.raises(StudyFileError, match=rf"study.toml: \[engine(.resources)?\] {message}"):
+        read(tmp_path, f"{GOOD}[engine]\n{name}{line}\n")
+
+
+def test_yes_and_no_are_still_taken_where_they_are_meant(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD.replace("seed = 0", "gate = false"))
+    assert study.study.gate is False
+
+
+@pytest.mark.parametrize("text", ["", "3", "m", "-3m", "3m ", "0s", "1e3s", "٣m", f"{'9' * 400}d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         duration(text)
@@ -165,8 +197,12 @@ def test_another_engine_takes_what_means_something_to_it() -> None:
     assert inline.engine.memory_mb is None
     # As a study keeps them, with every key.
     assert StudyFile.model_validate(inline.model_dump(mode="json")) == inline
-    with pytest.raises(StudyFileError, match="no such engine; did you mean 'inline'"):
-        settings.on("inlne")
+    for name, end in (("inlne", "did you mean 'inline'"), ("", "known are process, inline, ray")):
+        with pytest.raises(StudyFileError, match=rf"^\[engine\] name: .*no such engine; {end}"):
+            settings.on(name)
+    joined = r"^\[engine\] address: the engine 'process' has no use for 'address'; ray has: take"
+    with pytest.raises(StudyFileError, match=joined + " --engine ray, .*engine.$"):
+        settings.on(None, "auto")
     with pytest.raises(
         StudyFileError, match="'inline' has no use for 'memory_mb'; process, ray has"
     ):
