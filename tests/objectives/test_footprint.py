@@ -25,10 +25,10 @@ from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
 from parefront.objectives.targets.runtime import Array, Feeds
 from tests.objectives.test_energy import zone
+from tests.workers import WORKER
 from tests.zoo import make
 
 ORT: dict[str, Any] = {"runtime": "onnxruntime", "threads": 1}
-WORKER = "parefront.objectives.targets.worker"
 X = np.random.default_rng(0).normal(size=(1, 64)).astype(np.float32)
 MB = 1_000_000
 

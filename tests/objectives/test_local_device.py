@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -30,11 +30,12 @@ from parefront.objectives.targets.batches import run_batches
 from parefront.objectives.targets.device import Effort
 from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
+from tests.waiting import until
+from tests.workers import WORKER, workers_of
 from tests.zoo import make
 
 BRIEF = Effort(runs=50, seconds=0.1)
 ORT: dict[str, Any] = {"runtime": "onnxruntime", "threads": 1}
-WORKER = "parefront.objectives.targets.worker"
 X = np.random.default_rng(0).normal(size=(23, 64)).astype(np.float32)
 
 
@@ -103,40 +104,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.stem: path for path in folder.iterdir()}
 
 
-def workers(process: psutil.Process | None = None) -> list[psutil.Process]:
-    """Measuring processes that a process has started."""
-    found = []
-    for child in (process or psutil.Process()).children(recursive=True):
-        try:
-            if WORKER in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        answer = condition()
-        if answer:
-            return answer
-        time.sleep(0.01)
-    raise AssertionError(f"not true within {seconds} s")
-
-
 @pytest.fixture
 def hanging(files: dict[str, Path]) -> Iterator[tuple[psutil.Process, Any]]:
     """A measuring process that never ends, and the future of its measurement."""
     device = LocalDevice()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(device.run, files["endless"], {"input": X}, **ORT, batch_size=4)
-        (worker,) = eventually(workers)
+        (worker,) = until(lambda: workers_of(psutil.Process()))
         core = sorted(os.sched_getaffinity(0))[-1:]
-        eventually(lambda: worker.cpu_affinity() == core)
+        until(lambda: worker.cpu_affinity() == core)
         # Pinned; now wait until it computes.
-        eventually(lambda: worker.cpu_times().user > 0.5)
+        until(lambda: worker.cpu_times().user > 0.5)
         yield worker, future
         if worker.is_running():
             worker.kill()
@@ -256,7 +234,7 @@ def test_an_unknown_runtime_is_the_users_mistake(files: dict[str, Path]) -> None
 def test_a_measurement_that_hangs_is_stopped(files: dict[str, Path]) -> None:
     with pytest.raises(MeasurementError, match=r"did not end within 1\.5 s and was stopped"):
         LocalDevice(timeout=1.5).run(files["endless"], {"input": X}, **ORT, batch_size=4)
-    assert workers() == []
+    assert workers_of(psutil.Process()) == []
 
 
 @pytest.mark.parametrize(
@@ -374,7 +352,7 @@ def test_measurements_of_several_processes_never_overlap(files: dict[str, Path])
 
     def watch() -> None:
         while not done.is_set():
-            now = workers()
+            now = workers_of(psutil.Process())
             crowds.add(len(now))
             for worker in now:
                 seen.setdefault(worker.pid, []).append(time.monotonic())
@@ -406,7 +384,7 @@ def test_a_device_that_is_always_wanted_is_shared(files: dict[str, Path]) -> Non
     other = threading.Thread(target=again_and_again)
     other.start()
     try:
-        eventually(lambda: made[0] > 0)
+        until(lambda: made[0] > 0)
         before = made[0]
         for _ in range(3):
             LocalDevice().run(files["mlp"], {"input": X}, **ORT, batch_size=64)
@@ -423,11 +401,11 @@ def test_the_measurement_dies_with_the_process_that_asked(
 ) -> None:
     asker = asks(files["endless"])
     try:
-        (worker,) = eventually(lambda: workers(psutil.Process(asker.pid)))
-        eventually(lambda: worker.cpu_times().user > 0.5)
+        (worker,) = until(lambda: workers_of(psutil.Process(asker.pid)))
+        until(lambda: worker.cpu_times().user > 0.5)
         asker.send_signal(number)
         assert asker.wait(timeout=30) != 0
-        eventually(lambda: not psutil.pid_exists(worker.pid) or worker.status() == "zombie")
+        until(lambda: not psutil.pid_exists(worker.pid) or worker.status() == "zombie")
     finally:
         asker.kill()
         asker.wait()

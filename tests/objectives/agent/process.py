@@ -7,8 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,8 @@ import httpx
 import psutil
 
 from parefront.objectives.targets.agent.remote import RemoteDevice
-
-WORKER = "parefront.objectives.targets.worker"
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        answer = condition()
-        if answer:
-            return answer
-        time.sleep(0.01)
-    raise AssertionError(f"not true within {seconds} s")
+from tests.waiting import until
+from tests.workers import workers_of
 
 
 class AgentProcess:
@@ -87,14 +75,7 @@ class AgentProcess:
 
     def workers(self) -> list[psutil.Process]:
         """Its measuring processes."""
-        found = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if WORKER in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        return workers_of(psutil.Process(self.process.pid))
 
     def files(self) -> set[str]:
         """What it keeps; half-written files too."""
@@ -126,6 +107,6 @@ class AgentProcess:
         """It is the same process as before, answers, measures nothing and left nothing behind."""
         assert self.process.poll() is None, self.log()
         assert self.request("GET", "/v1/health").json()["status"] == "ok"
-        eventually(lambda: not self.workers())
-        eventually(lambda: not [name for name in self.files() if ".part" in name])
+        until(lambda: not self.workers())
+        until(lambda: not [name for name in self.files() if ".part" in name])
         assert "Traceback" not in self.log()

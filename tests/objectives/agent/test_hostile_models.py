@@ -19,7 +19,8 @@ import pytest
 from parefront.errors import MeasurementError
 from parefront.objectives.targets.stored_feeds import StoredFeeds
 from tests.objectives.agent.models import ORT, X, endless, greedy, linear, spy
-from tests.objectives.agent.process import AgentProcess, eventually
+from tests.objectives.agent.process import AgentProcess
+from tests.waiting import until
 
 BATCH = {"input": X[:1]}
 HUGE = 25_000_000_000
@@ -107,8 +108,8 @@ def test_a_measuring_process_that_is_killed(agent: AgentProcess, tmp_path: Path)
     path = endless(tmp_path / "endless.onnx")
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(agent.device().run, path, {"input": X}, **ORT, batch_size=4)
-        (worker,) = eventually(agent.workers)
-        eventually(lambda: worker.cpu_times().user > 0.5)
+        (worker,) = until(agent.workers)
+        until(lambda: worker.cpu_times().user > 0.5)
         assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text().strip() == "1000"
         limits = Path(f"/proc/{worker.pid}/limits").read_text()
         status = Path(f"/proc/{worker.pid}/status").read_text()

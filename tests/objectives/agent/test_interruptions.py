@@ -23,7 +23,8 @@ from parefront.objectives.targets.agent import remote
 from parefront.objectives.targets.agent.connection import Connection
 from parefront.objectives.targets.agent.remote import RemoteDevice
 from tests.objectives.agent.models import ORT, X, linear
-from tests.objectives.agent.process import AgentProcess, eventually
+from tests.objectives.agent.process import AgentProcess
+from tests.waiting import until
 
 BATCH = {"input": X[:1]}
 
@@ -46,9 +47,9 @@ def test_a_measurement_outlives_an_agent_that_is_killed(agent: AgentProcess, mod
         asked = pool.submit(
             agent.device(patience=120).reference_ms, model, BATCH, **ORT, runs=300, sessions=10
         )
-        (worker,) = eventually(agent.workers)
+        (worker,) = until(agent.workers)
         agent.kill()
-        eventually(lambda: not worker.is_running() or worker.status() == "zombie")
+        until(lambda: not worker.is_running() or worker.status() == "zombie")
         assert not asked.done()
         (agent.folder / f"{'0' * 64}.onnx.abc.part").write_bytes(b"half")
         kept = {name: (agent.folder / name).stat().st_ino for name in agent.files()}
@@ -64,7 +65,7 @@ def test_a_measurement_outlives_an_agent_that_is_ended(agent: AgentProcess, mode
         asked = pool.submit(
             agent.device(patience=120).reference_ms, model, BATCH, **ORT, runs=300, sessions=10
         )
-        eventually(agent.workers)
+        until(agent.workers)
         assert agent.stop() in {0, -signal.SIGTERM}
         agent.start()
         assert asked.result(timeout=120) > 0
@@ -87,10 +88,10 @@ def test_an_agent_that_stands_still_for_a_while(
         asked = pool.submit(
             agent.device(patience=120).reference_ms, model, BATCH, **ORT, runs=300, sessions=10
         )
-        eventually(agent.workers)
+        until(agent.workers)
         agent.signal(signal.SIGSTOP)
         seen = len(asks)
-        eventually(lambda: len(asks) >= seen + 2)  # it asked again, twice
+        until(lambda: len(asks) >= seen + 2)  # it asked again, twice
         assert not asked.done()
         agent.signal(signal.SIGCONT)
         monkeypatch.setattr(remote, "_SILENCE", 30.0)

@@ -19,7 +19,8 @@ from parefront.errors import MeasurementError
 from parefront.objectives.targets.agent import remote
 from parefront.objectives.targets.device import Effort
 from tests.objectives.agent.models import ORT, X, linear, weights
-from tests.objectives.agent.process import AgentProcess, eventually
+from tests.objectives.agent.process import AgentProcess
+from tests.waiting import until
 
 WIRE = Path(__file__).with_name("lossy_wire.py")
 _SIOCETHTOOL = 0x8946
@@ -143,12 +144,12 @@ def test_the_wire_is_cut_and_mended(
             agent.device(patience=200).reference_ms,
             model, {"input": X[:1]}, **ORT, runs=300, sessions=15,
         )  # fmt: skip
-        (first,) = eventually(agent.workers)
+        (first,) = until(agent.workers)
         wire.lose(1.0)
         assert not asked.done()
         # The agent measures to the end, for nobody.
-        eventually(lambda: not first.is_running())
-        eventually(lambda: not agent.workers(), 120)
+        until(lambda: not first.is_running())
+        until(lambda: not agent.workers(), 120)
         assert not asked.done()
         wire.lose(0.0)
         assert asked.result(timeout=200) > 0

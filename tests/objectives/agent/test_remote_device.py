@@ -19,7 +19,8 @@ from parefront.objectives.targets.agent.remote import RemoteDevice
 from parefront.objectives.targets.device import Device, Effort
 from parefront.objectives.targets.local import LocalDevice
 from tests.objectives.agent.models import ORT, WIDTH, X, endless, linear, weights
-from tests.objectives.agent.process import AgentProcess, eventually
+from tests.objectives.agent.process import AgentProcess
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +132,13 @@ def test_a_measurement_ends_when_nobody_waits_for_it(
         for _ in range(2)  # one is measured, one waits
     ]
     try:
-        (worker,) = eventually(agent.workers)
-        eventually(lambda: worker.cpu_times().user > 0.5)
+        (worker,) = until(agent.workers)
+        until(lambda: worker.cpu_times().user > 0.5)
     finally:
         for client in clients:
             client.kill()
             client.wait()
-    eventually(lambda: not agent.workers())
+    until(lambda: not agent.workers())
     agent.device().run(model, {"input": X}, **ORT, batch_size=7)
     agent.assert_well()
 

@@ -21,7 +21,8 @@ from parefront.objectives.targets.agent.settings import Settings
 from parefront.objectives.targets.agent.store import Store
 from parefront.objectives.targets.device import Effort
 from tests.objectives.agent.models import ORT, X, linear
-from tests.objectives.agent.process import AgentProcess, eventually
+from tests.objectives.agent.process import AgentProcess
+from tests.waiting import until
 
 ROUTES = [
     ("GET", "/v1/fingerprint"),
@@ -159,7 +160,7 @@ def test_an_upload_that_breaks_off(agent: AgentProcess) -> None:
             f"Authorization: Bearer {agent.token}\r\nContent-Length: 900000\r\n\r\n".encode()
             + b"x" * 500_000
         )
-        eventually(lambda: [name for name in agent.files() if ".part" in name])
+        until(lambda: [name for name in agent.files() if ".part" in name])
     agent.assert_well()
     assert not [name for name in agent.files() if SHA in name]
     # The room it had asked for is free again.

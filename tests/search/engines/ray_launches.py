@@ -10,8 +10,7 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 
 import parefront as pf
 from parefront.search.entry import Entry
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 
@@ -162,14 +162,6 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
         process.kill()
         raise
     return process.returncode, text
-
-
-def until(told: Callable[[], object], seconds: float = 100.0) -> None:
-    """Waits for something."""
-    end = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from tests.search.engines.ray_launches import (
     ended,
     head,
     node,
-    until,
 )
+from tests.waiting import until
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

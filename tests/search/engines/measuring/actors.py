@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import ray
 
 from parefront.objectives.targets.target import Target
 from parefront.search.engines.ray.devices import open_devices
 from parefront.search.engines.ray.measuring import MeasuringDevice
+from tests.workers import workers_of
 
-WORKER = "parefront.objectives.targets.worker"
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("own_lock"),
+    # Ray leaves open what its own processes read, and says so when it is collected.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""Of modules whose tests use the Ray of the tests."""
 
 
 def opened(**options: Any) -> MeasuringDevice:
@@ -28,22 +37,10 @@ def actor_of(device: MeasuringDevice) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def workers(actor: psutil.Process) -> list[psutil.Process]:
-    """Measuring processes that an actor has started."""
-    found = []
-    for child in actor.children(recursive=True):
-        try:
-            if WORKER in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def measures(process: psutil.Process) -> bool:
     """Whether an actor has a measurement under way."""
     try:
-        return "Measurer" in " ".join(process.cmdline()) and bool(workers(process))
+        return "Measurer" in " ".join(process.cmdline()) and bool(workers_of(process))
     except psutil.NoSuchProcess:
         return False
 

@@ -25,7 +25,8 @@ from parefront.objectives.targets.device import Device, Effort
 from parefront.objectives.targets.local import LocalDevice
 from parefront.objectives.targets.target import Target
 from tests.objectives.agent.models import ORT, WIDTH, X, endless, linear, weights
-from tests.objectives.agent.process import eventually
+from tests.waiting import until
+from tests.workers import workers_of
 
 ray = pytest.importorskip("ray")
 
@@ -33,19 +34,13 @@ from parefront.search.engines.ray import measuring  # noqa: E402 (needs Ray)
 from parefront.search.engines.ray.measurer import Measurer  # noqa: E402
 from parefront.search.engines.ray.measuring import MeasuringDevice  # noqa: E402
 from tests.search.engines.measuring.actors import (  # noqa: E402
+    MARKS,
     actor_of,
     measures,
     opened,
-    workers,
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("own_lock"),
-    # Ray leaves open what its own processes read, and says so when it is collected.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = MARKS
 
 BATCH = {"input": X[:1]}
 
@@ -156,7 +151,7 @@ def test_measurements_of_several_workers_never_overlap(
             for _ in range(3)
         ]
         while not all(future.done() for future in asked):
-            now = workers(actor)
+            now = workers_of(actor)
             crowds.add(len(now))
             for worker in now:
                 seen.setdefault(worker.pid, []).append(time.monotonic())
@@ -182,12 +177,12 @@ def test_another_process_of_the_machine_is_kept_out(
         [sys.executable, "-c", program, str(path)], env=os.environ | {"TMPDIR": str(cluster)}
     )
     try:
-        eventually(lambda: workers(psutil.Process(other.pid)))
+        until(lambda: workers_of(psutil.Process(other.pid)))
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(device.run, model, {"input": X}, **ORT, batch_size=7)
             time.sleep(2.0)
             assert not asked.done()
-            assert not workers(actor)
+            assert not workers_of(actor)
             other.kill()
             assert len(asked.result(timeout=60)) == 1
     finally:
@@ -201,11 +196,11 @@ def test_a_measurement_outlives_its_actor(cluster: Path, tmp_path: Path) -> None
     path = linear(tmp_path / "large.onnx", outputs=4000)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(device.reference_ms, path, BATCH, **ORT, runs=300, sessions=10)
-        (worker,) = eventually(lambda: workers(actor))
+        (worker,) = until(lambda: workers_of(actor))
         actor.kill()
         assert asked.result(timeout=120) > 0
     # What it measured with died with it.
-    eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     assert actor_of(device).pid != actor.pid
 
 
@@ -243,7 +238,7 @@ def test_a_device_that_is_away_is_waited_for(
     with ThreadPoolExecutor(1) as pool:
         path = linear(model.with_name("large.onnx"), outputs=4000)
         asked = pool.submit(device.reference_ms, path, BATCH, **ORT, runs=300, sessions=10)
-        eventually(lambda: workers(actor))
+        until(lambda: workers_of(actor))
         actor.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(DeviceAwayError) as away:

@@ -40,15 +40,9 @@ from parefront.search.engines.ray.devices import (  # noqa: E402
     training_cores,
 )
 from parefront.search.engines.ray.measuring import MeasuringDevice  # noqa: E402
-from tests.search.engines.measuring.actors import affinity  # noqa: E402
+from tests.search.engines.measuring.actors import MARKS, affinity  # noqa: E402
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("own_lock"),
-    # Ray leaves open what its own processes read, and says so when it is collected.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = MARKS
 
 BATCH = {"input": X[:1]}
 
