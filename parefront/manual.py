@@ -56,9 +56,7 @@ def study_manual() -> RenderableType:
 
 
 def _table(title: str, model: type[BaseModel]) -> Table:
-    # As a text, for in a string '[study]' is markup, and shows nothing.
-    heading = Text(title, style="table.title")
-    table = Table(title=heading, title_justify="left", header_style="bold", expand=False)
+    table = Table(title=title, title_justify="left", header_style="bold", expand=False)
     table.add_column("key")
     table.add_column("default")
     table.add_column("meaning")
