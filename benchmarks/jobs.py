@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
 import parefront as pf
-from parefront.search.loading import load_task
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "mnist_cnn.py"
 
 
 class RowTransformer(nn.Module):
@@ -47,7 +43,10 @@ def lenet() -> nn.Module:
 
 def cnn_job() -> pf.Task:
     """The convolutional network of the example."""
-    return load_task(f"{EXAMPLE}:task", Path.cwd())
+    # Imported by name, as the process of a launch does it again.
+    from examples.mnist_cnn import task
+
+    return task
 
 
 def transformer_job() -> pf.Task:
