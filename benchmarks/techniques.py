@@ -106,6 +106,8 @@ TECHNIQUES: Mapping[str, Configs] = {
     "low rank, grouped": _low_rank(convolution="grouped"),
     "low rank, bottleneck": _low_rank(convolution="bottleneck"),
     "low rank, by energy": _low_rank(rank="energy", energy=0.7, convolution="tucker"),
+    "low rank, by sensitivity": _low_rank(rank="sensitivity"),
+    "low rank, half the latency": _low_rank(rank="latency"),
     "low rank, layer by layer": _low_rank(layerwise=True),
     "low rank, embeddings too": _low_rank(embeddings=True),
     "blocks shared in pairs": _trained(share={"group": 2, "start": "first"}),
@@ -186,7 +188,7 @@ SPACE: Mapping[str, Any] = {
         "multiple": 8,
     },
     "factorize": {
-        "rank": ["ratio", "energy"],
+        "rank": ["ratio", "sensitivity", "latency", "energy"],
         "convolution": ["spatial", "tucker", "separable", "grouped", "bottleneck"],
         "embeddings": [False, True],
         "layerwise": [False, True],

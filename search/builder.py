@@ -18,6 +18,7 @@ from torch import nn
 from parefront.errors import ArtifactError
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.target import Target
+from parefront.search.layer_clock import LayerClock
 from parefront.search.seeds import derive_seed
 from parefront.search.stage_cache import Cached, Model, StageCache, chained
 from parefront.search.stage_code import code_digest
@@ -79,6 +80,7 @@ class Builder:
         seed: The study's seed.
         cache: Keeps what stages made; `None` to run them anew each time.
         key: What the baseline, the data and the versions are, for the cache.
+        clock: Times layers on the target's device; `None` before that is known.
     """
 
     task: PreparedTask
@@ -88,6 +90,7 @@ class Builder:
     seed: int
     cache: StageCache | None = None
     key: str = ""
+    clock: LayerClock | None = None
 
     def context(
         self,
@@ -109,6 +112,7 @@ class Builder:
             rungs=rungs,
             report=report,
             teacher_weights=self.task.teacher_weights,
+            clock=self.clock,
         )
 
     def training(self, candidate: Candidate) -> str | None:
@@ -190,6 +194,8 @@ class Builder:
             context = self.context(candidate.prefix(position + 1), tick, rungs, report)
             if self.cache is not None:
                 code = _code_digest(type(stage))
+                if self.clock is not None and stage.timed(config):
+                    key = chained(key, self.clock.key)
                 known = partial(self._remembered, chained(key, name, code))
                 context = replace(context, remember=known)
                 key = chained(key, name, config.model_dump(mode="json"), code, context.seed)

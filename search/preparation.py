@@ -21,6 +21,7 @@ from parefront.objectives.throughput import Throughput
 from parefront.search.baseline import trained_baseline
 from parefront.search.builder import Builder, tiled
 from parefront.search.launch import Progress
+from parefront.search.layer_clock import LayerClock
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.pipeline import Pipeline
 from parefront.search.scenes import Devices, named, scenes
@@ -160,8 +161,14 @@ def pipeline_of(
     """
     settings, task = record.settings, builder.task
     artifact = store.get(baseline.artifact_sha256, runtime(settings.target.runtime).format)
+    clock = LayerClock(
+        devices[None],
+        settings.target,
+        tiled(task.example, settings.target.batch_size),
+        baseline.fingerprint_id,
+    )
     return Pipeline(
-        builder,
+        replace(builder, clock=clock),
         scenes(task, settings, task.validation, artifact, baseline, devices),
         store,
         measures_of(record),

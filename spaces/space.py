@@ -69,7 +69,8 @@ class Space:
     """Stages in order, each optional unless an earlier one makes it necessary.
 
     Args:
-        stages: Stages in the order in which they are applied.
+        stages: Stages in the order in which they are applied, but for those of which a config says
+            otherwise (`Stage.goes_before`).
 
     Raises:
         SpaceError: If two stages share a name, or a stage of a later form comes too early.
@@ -145,7 +146,7 @@ class Space:
                 and trial.suggest_categorical(stage.name, (True, False))
             ):
                 on[stage.name] = stage.draw(trial, on)
-        return Candidate(tuple(on.items()))
+        return self._ordered(on)
 
     def parameters(self, candidate: Candidate) -> dict[str, Parameter]:
         """The parameters with which `suggest` draws a candidate."""
@@ -181,7 +182,7 @@ class Space:
                 on[name] = stage.config_type.model_validate(configs[name])
             except ValidationError as error:
                 raise SpaceError(f"not a config of this space: {error}") from error
-        return Candidate(tuple(on.items()))
+        return self._ordered(on)
 
     def outset(self) -> list[Candidate]:
         """Candidates to begin with, the most telling first.
@@ -265,7 +266,17 @@ class Space:
                 on[stage.name] = wanted[stage.name]
             elif self._must(stage, on):
                 on[stage.name] = stage.anchors()[0]
-        return Candidate(tuple(on.items()))
+        return self._ordered(on)
+
+    def _ordered(self, on: Mapping[str, StageConfig]) -> Candidate:
+        """The candidate with its stages in the order they run."""
+        names = list(on)
+        for stage in self.stages:
+            later = stage.goes_before(on[stage.name]) if stage.name in on else None
+            if later in names:
+                names.remove(stage.name)
+                names.insert(names.index(later), stage.name)
+        return Candidate(tuple((name, on[name]) for name in names))
 
     def _must(self, stage: AnyStage, on: Mapping[str, StageConfig]) -> bool:
         return stage.required([type(s) for s in self.stages if s.name in on])

@@ -28,6 +28,10 @@ Facts = Mapping[str, Any]
 """JSON-able, by name."""
 Find = Callable[[], Facts]
 """Finds facts out, which takes a while."""
+Clock = Callable[[nn.Module, str, nn.Module], float]
+"""Called with a model, the name of one of its layers and what might take the layer's place; gives
+the latency of that over the layer's, each by itself on the target; lower is faster. Raises
+`StageError` if that cannot be told."""
 
 
 class Form(enum.StrEnum):
@@ -107,6 +111,7 @@ class StageContext:
         remember: Called with a name and what finds JSON-able facts, of the module that the stage is
             given and of nothing else that the name does not tell; gives what is known from before,
             or finds it.
+        clock: Times what might take a layer's place; `None` where nothing can be timed.
     """
 
     example: Inputs
@@ -121,6 +126,7 @@ class StageContext:
     report: Callable[[float, nn.Module], None] = lambda share, module: None  # noqa: ARG005
     teacher_weights: tuple[float, ...] = ()
     remember: Callable[[str, Find], Facts] = lambda name, find: find()  # noqa: ARG005
+    clock: Clock | None = None
 
 
 C = TypeVar("C", bound=StageConfig)
@@ -217,7 +223,8 @@ class Stage(ABC, Generic[C, M]):
     def apply(self, model: M, config: C, context: StageContext) -> Applied[M]:
         """Makes a smaller model; never changes the one it is given.
 
-        Equal model, config and context seed give an equal result.
+        Equal model, config and context seed give an equal result; if the config is `timed`, on
+        equal timings.
 
         Raises:
             StageError: If the stage cannot be applied to this model.
@@ -227,6 +234,14 @@ class Stage(ABC, Generic[C, M]):
     def passes(self, config: C) -> float:  # noqa: ARG002
         """How often the stage passes over the training examples: what it costs, 0 if not dear."""
         return 0.0
+
+    def goes_before(self, config: C) -> str | None:  # noqa: ARG002
+        """The earlier stage, by name, that this one is applied before where both are on."""
+        return None
+
+    def timed(self, config: C) -> bool:  # noqa: ARG002
+        """Whether what the stage makes depends on timings on the target."""
+        return False
 
     def clashes(self, earlier: Sequence[type[Stage[Any, Any]]]) -> str | None:  # noqa: ARG002
         """Why the stage cannot be on when the stages `earlier` are on, or `None` if it can.

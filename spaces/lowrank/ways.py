@@ -27,7 +27,6 @@ from parefront.spaces.lowrank.matrix import chosen_rank
 from parefront.spaces.lowrank.separable import factorize_separable, separable_rank
 from parefront.spaces.lowrank.tucker import factorize_tucker, tucker_ranks
 
-Rank = Literal["ratio", "energy"]
 Convolution = Literal["spatial", "tucker", "separable", "grouped", "bottleneck"]
 
 
@@ -36,20 +35,14 @@ class Wanted:
     """How much of a layer is to be kept.
 
     Attributes:
-        rank: What `share` is a share of: with `"ratio"` of the rank at which nothing would be
-            saved, with `"energy"` of the squared sum of the singular values.
-        share: The share, in (0, 1].
+        share: The share, in (0, 1], of the rank at which nothing would be saved.
         multiple: Widths that are multiples of this run well on the target.
+        energy: Whether it is a share of the squared sum of the singular values instead.
     """
 
-    rank: Rank
     share: float
     multiple: int
-
-    @property
-    def energy(self) -> bool:
-        """Whether the share is one of energy."""
-        return self.rank == "energy"
+    energy: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from parefront.objectives.targets.axes import Axes
 from parefront.objectives.targets.onnx_exporters import export_program, trace
 from parefront.objectives.targets.onnx_runtime import OnnxRuntime
 from parefront.spaces.inspection import count_parameters as torch_parameters
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.quantization.graph import quiet_quantiser
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.stage import StageContext, TargetTraits

@@ -16,14 +16,17 @@ from tests.tiny import make
 
 SPACE: dict[str, dict[str, Any]] = {
     "prune": {"scope": "sensitivity", "importance": "l2", "multiple": 1},
+    "factorize": {"rank": "sensitivity", "multiple": 1, "layers": "all"},
     "sparsify": {"scope": "sensitivity"},
     "round": {"levels": "uniform", "bits": [2, 4], "allocation": "sensitivity", "ends": True},
 }
 RATIO = {"importance": "l2", "scope": "sensitivity", "multiple": 1}
+RANKS = {"rank": "sensitivity", "multiple": 1, "layers": "all"}
 SPARSE = {"pattern": "free", "scope": "sensitivity", "saliency": "magnitude", "schedule": "once"}
 ROUND = {"levels": "uniform", "allocation": "sensitivity", "ends": True}
 CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prune": (RATIO | {"ratio": 0.4}, RATIO | {"ratio": 0.6}),
+    "factorize": (RANKS | {"ratio": 0.4}, RANKS | {"ratio": 0.6}),
     "sparsify": (SPARSE | {"sparsity": 0.5}, SPARSE | {"sparsity": 0.9}),
     "round": (ROUND | {"bits": 2}, ROUND | {"bits": 4}),
 }

@@ -11,7 +11,8 @@ from torch import nn
 
 from parefront.objectives.targets.profile import MULTIPLES
 from parefront.objectives.targets.profile_cache import profiled_multiple, save_profile
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices
+from parefront.spaces.lowrank.config import FactorizationChoices
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.pruning.channels import ChannelPruning, ChannelPruningChoices
 from parefront.spaces.stage import TargetTraits
 from tests import profiles

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.embedding import factorize_embedding
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.stage import StageContext, TargetTraits
 from tests.exporting import assert_ships, export
 from tests.zoo import Memory, make

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.grouped import (
     energy_held,
     factorize_grouped,
@@ -15,7 +16,7 @@ from parefront.spaces.lowrank.grouped import (
     groupings,
 )
 from parefront.spaces.lowrank.separable import factorize_separable
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.stage import TargetTraits
 from tests.zoo import make
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.layers import factorize
 from parefront.spaces.lowrank.layerwise import Seen, distil, seen
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.stage import TargetTraits
 from tests.exporting import assert_ships
 from tests.zoo import Memory, make

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices
+from parefront.spaces.lowrank.config import FactorizationChoices
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.pruning.channels import ChannelPruning, ChannelPruningChoices
 from parefront.spaces.pruning.weights import WeightPruning
 from parefront.spaces.quantization.blocks import BlockQuantization

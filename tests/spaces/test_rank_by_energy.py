@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from parefront.errors import StageError
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.energy import (
     energy_rank,
     energy_separable_rank,
@@ -20,7 +21,7 @@ from parefront.spaces.lowrank.energy import (
 )
 from parefront.spaces.lowrank.layers import as_matrix, factorize
 from parefront.spaces.lowrank.separable import factorize_separable
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.lowrank.tucker import tucker
 from parefront.spaces.stage import TargetTraits
 from tests.zoo import make, weight

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from parefront.spaces.inspection import count_parameters
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.separable import factorize_separable, separable_rank
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.stage import TargetTraits
 from tests.zoo import make
 

@@ -17,7 +17,8 @@ from parefront.errors import SpaceError, StageError
 from parefront.objectives.targets.onnx_export import export_onnx
 from parefront.spaces.catalog import STAGES
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices
+from parefront.spaces.lowrank.config import FactorizationChoices
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.packing.packer import pack
 from parefront.spaces.quantization.onnx_int8 import OnnxInt8, OnnxInt8Choices, OnnxInt8Config
 from parefront.spaces.ruled import baked

@@ -91,6 +91,8 @@ CASES = [
     Case(DepthSharing, "resnet", {"start": "mean"}),
     Case(DepthSharing, "transformer"),
     Case(Factorization, "mlp"),
+    Case(Factorization, "mlp", {"rank": "sensitivity", "multiple": 1}),
+    Case(Factorization, "cnn", {"rank": "sensitivity", "convolution": "tucker", "multiple": 1}),
     Case(Factorization, "transformer"),
     Case(Factorization, "lstm"),
     Case(Factorization, "gru"),

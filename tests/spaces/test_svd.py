@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from parefront.errors import StageError
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.layers import matrix_shape
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.pruning.channels import ChannelPruning, ChannelPruningChoices
 from parefront.spaces.stage import Stage, StageContext, TargetTraits
 from tests.exporting import assert_ships, export

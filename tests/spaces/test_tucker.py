@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from parefront.spaces.inspection import count_parameters
-from parefront.spaces.lowrank.svd import Factorization, FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
+from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.lowrank.tucker import factorize_tucker, tucker, tucker_ranks
 from parefront.spaces.stage import TargetTraits
 from tests.zoo import make

@@ -1,0 +1,167 @@
+"""How much each layer keeps of its break-even rank, by what that costs in loss or in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from parefront.errors import StageError
+from parefront.spaces.allocation import by_loss, sensitivities, shared_out
+from parefront.spaces.lowrank.config import FactorizationConfig
+from parefront.spaces.lowrank.layers import Dense
+from parefront.spaces.lowrank.surgery import failure, replace
+from parefront.spaces.lowrank.ways import Wanted, plan
+from parefront.spaces.stage import StageContext
+
+PROBED = (0.15, 0.3, 0.5, 0.75)
+"""Shares of the break-even rank that are tried on a layer by itself."""
+TIMED = (0.1, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the break-even rank that are timed."""
+
+Layers = Mapping[str, Dense | nn.Embedding]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much each layer keeps.
+
+    Attributes:
+        kept: Share of the break-even rank by name of the layer; what is not here stays dense.
+        left: By name, why a layer stays dense.
+        achieved: JSON-able facts of what it was told from.
+    """
+
+    kept: Mapping[str, float]
+    left: Mapping[str, str] = field(default_factory=dict)
+    achieved: Mapping[str, Any] = field(default_factory=dict)
+
+
+def by_sensitivity(
+    model: nn.Module, layers: Layers, config: FactorizationConfig, context: StageContext
+) -> Shares:
+    """Shares that cost the least loss in sum, as far as each layer by itself tells.
+
+    Each layer alone is factorised at the shares `PROBED`, and the loss is taken without training.
+
+    Args:
+        model: The model; it is not changed.
+        layers: Layers that can be replaced, with finite weights.
+        config: Its ratio is the share that all weights keep together.
+        context: Gives the loss and examples.
+    """
+
+    def thinned(name: str, share: float) -> nn.Module | None:
+        found = plan(layers[name], config.convolution, Wanted(share, config.multiple))
+        if found is None:
+            return None
+        probe = replace(model, {name: found.make()})
+        return None if failure(probe, context.example) else probe
+
+    levels = {name: _different(layer, config, PROBED) for name, layer in layers.items()}
+    what = f"factorize, {config.convolution}, {config.multiple}"
+    told = sensitivities(model, levels, thinned, context, what=what)
+    grown = {name: {**losses, 1.0: 0.0} for name, losses in told.items() if losses}
+    sizes = {name: layers[name].weight.numel() for name in grown}
+    shares = shared_out(grown, sizes, config.share)
+    kept = {name: share for name, share in shares.items() if share < 1}
+    left = {
+        name: "the loss needs it dense" if grown.get(name) else "nothing saves parameters in it"
+        for name in layers.keys() - kept.keys()
+    }
+    return Shares(kept, left, {"sensitivity": by_loss(grown)})
+
+
+def by_latency(
+    model: nn.Module, layers: Layers, config: FactorizationConfig, context: StageContext
+) -> Shares:
+    """The largest shares with which each layer runs in a share of its time.
+
+    Each layer alone is timed at the shares `TIMED` beside the dense one; between two of them
+    latency is taken for a straight line.
+
+    Args:
+        model: The model; it is not changed.
+        layers: Layers that can be replaced, with finite weights.
+        config: Its ratio is the share of the latency.
+        context: Gives the clock.
+
+    Raises:
+        StageError: If there is no clock.
+    """
+    clock = context.clock
+    if clock is None:
+        raise StageError("ranks by latency need a target that layers can be timed on")
+
+    def timed(name: str) -> Iterator[tuple[str, float]]:
+        for share in _different(layers[name], config, TIMED):
+            found = plan(layers[name], config.convolution, Wanted(share, config.multiple))
+            if found is not None:
+                context.tick()
+                yield str(share), clock(model, name, found.make())
+
+    def measure() -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in layers:
+            try:
+                found[name] = dict(timed(name))
+            except StageError as error:
+                found[name] = str(error)
+        return found
+
+    what = ["latency of ranks", config.convolution, config.multiple, list(layers)]
+    kept, left, latencies = {}, {}, {}
+    for name, found in context.remember(json.dumps(what), measure).items():
+        if isinstance(found, str):
+            left[name] = found
+            continue
+        ratios = {float(share): ratio for share, ratio in found.items()}
+        share = thickest(ratios, config.share)
+        if share is not None:
+            kept[name] = share
+        elif ratios:
+            left[name] = f"at no rank was it seen to run in {config.share:.3g} of its latency"
+        else:
+            left[name] = "nothing saves parameters in it"
+        latencies[name] = {share: round(ratio, 4) for share, ratio in found.items()}
+    return Shares(kept, left, {"latency": latencies})
+
+
+def thickest(latencies: Mapping[float, float], most: float) -> float | None:
+    """The largest share whose latency is at most so much, `None` if none was seen.
+
+    Args:
+        latencies: Latency by share.
+        most: The latency.
+
+    Example:
+        >>> thickest({0.5: 0.6, 1.0: 1.4}, 1.0)
+        0.75
+        >>> thickest({0.5: 1.2, 1.0: 1.1}, 1.0) is None
+        True
+    """
+    shares = sorted(latencies)
+    within = [share for share in shares if latencies[share] <= most]
+    if not within:
+        return None
+    best = within[-1]
+    if best == shares[-1]:
+        return best
+    beyond = shares[shares.index(best) + 1]
+    low, high = latencies[best], latencies[beyond]
+    return best + (beyond - best) * (most - low) / (high - low)
+
+
+def _different(
+    layer: Dense | nn.Embedding, config: FactorizationConfig, shares: Sequence[float]
+) -> list[float]:
+    """The shares, without those that round to the ranks of a smaller one, or save nothing."""
+    found: dict[tuple[int, ...], float] = {}
+    for share in shares:
+        each = plan(layer, config.convolution, Wanted(share, config.multiple))
+        if each is not None:
+            found.setdefault(tuple(each.ranks), share)
+    return list(found.values())
