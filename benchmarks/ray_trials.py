@@ -135,14 +135,27 @@ def speedups(trials: int, repeats: int) -> list[float]:
 
 
 def _training(workers: int, trials: int) -> float:
-    return seconds_a_trial(
-        training_task(),
-        {"name": "ray", "workers": workers, "cpus": 1},
-        trials,
-        skip=4,
-        leave=2,
-        space=TRAINING_SPACE,
-    )
+    return _trained({"name": "ray", "workers": workers, "cpus": 1}, trials)
+
+
+def _trained(engine: Mapping[str, Any], trials: int) -> float:
+    torch.set_num_threads(1)  # as a worker has it
+    return seconds_a_trial(training_task(), engine, trials, skip=4, leave=2, space=TRAINING_SPACE)
+
+
+def ceilings(trials: int, repeats: int) -> list[float]:
+    """Throughput of two studies without Ray at once, relative to that of one, side by side.
+
+    They share nothing but the machine: no two workers can do better on it.
+    """
+    one = partial(_trained, {"name": "inline"}, trials)
+    found = []
+    for _ in range(repeats):
+        alone = apart(one)
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as both:
+            pair = [each.result() for each in [both.submit(one) for _ in range(2)]]
+        found.append(sum(alone / each for each in pair))
+    return found
 
 
 def overheads(trials: int, repeats: int) -> list[float]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from parefront.objectives.artifact import Artifact
-from parefront.objectives.measurement import Direction, Finite, Measurement
+from parefront.objectives.measurement import Direction, Measurement
 from parefront.objectives.targets.device import Device, Effort
 from parefront.objectives.targets.runtime import Array, Feeds
+
+Limit = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A number, and not true or false, which Python takes for 1 and 0."""
 
 
 class Bound(BaseModel):
@@ -24,8 +27,8 @@ class Bound(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    at_least: Finite | None = None
-    at_most: Finite | None = None
+    at_least: Limit | None = None
+    at_most: Limit | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Bound:

@@ -54,18 +54,25 @@ class Target(BaseModel):
         description="Runtimes, such as those whose files take seconds to build, on which the "
         "front is built and measured after the search.",
     )
-    threads: int = Field(default=1, ge=1, description="Threads the runtime may use.")
-    batch_size: int = Field(default=1, ge=1, description="Examples in one run.")
+    threads: int = Field(default=1, ge=1, strict=True, description="Threads the runtime may use.")
+    batch_size: int = Field(default=1, ge=1, strict=True, description="Examples in one run.")
     throughput_batch_size: int = Field(
-        default=32, ge=1, description="Examples in one run when throughput is measured."
+        default=32,
+        ge=1,
+        strict=True,
+        description="Examples in one run when throughput is measured.",
     )
     runs: int = Field(
-        default=200, ge=1, description="Timed runs of a candidate in each round, at least."
+        default=200,
+        ge=1,
+        strict=True,
+        description="Timed runs of a candidate in each round, at least.",
     )
     precision: float = Field(
         default=0.02,
         gt=0,
         lt=1,
+        strict=True,
         description="Half-width of a latency's interval, relative to the value, that is good "
         "enough.",
     )
@@ -73,12 +80,14 @@ class Target(BaseModel):
         default=3.0,
         gt=0,
         allow_inf_nan=False,
+        strict=True,
         description="Time after which a latency gets no further round, however wide its interval.",
     )
     timeout: float = Field(
         default=120.0,
         gt=0,
         allow_inf_nan=False,
+        strict=True,
         description="Seconds after which a measurement counts as hanging.",
     )
     device: str | None = Field(
@@ -99,6 +108,7 @@ class Target(BaseModel):
         default=60.0,
         ge=0,
         allow_inf_nan=False,
+        strict=True,
         description="Seconds for which a device that cannot be reached is waited for, before its "
         "trial is given back; it is tried again later.",
     )

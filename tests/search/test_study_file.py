@@ -74,6 +74,13 @@ def test_a_short_file_has_defaults(tmp_path: Path) -> None:
         ("[study]", "start = 1\n[study]", r"start: expected a list of \[\[start\]\] tables"),
         ('runtime = "onnxruntime"', 'runtime = "onnxruntim"', "onnxruntime"),
         ("trials = 40", "trials = true", r"\[study\] trials: expected a number, got true$"),
+        ("threads = 1", "threads = true", r"\[target\] threads: .*integer.* got true$"),
+        ('runtime = "onnxruntime"', "precision = true", r"precision: .*number.* got true$"),
+        (
+            "at_least = 0.95",
+            "at_least = true",
+            r"\[objectives.*\] .*at_least: .*number.* got true$",
+        ),
         ("seed = 0", "no_gain = nan", r"\[study\] no_gain: expected a number, got nan$"),
         ("seed = 0", 'trial_time = "9999999999d"', r"trial_time: .* at most 36500d, got '9+d'$"),
         ("seed = 0", "trial_time = 1e300", r"trial_time: .* at most 36500d, got 1e\+300$"),
