@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -104,7 +105,8 @@ def launch(
         out.print(f"stage '{stage}' was left out: {reason}", highlight=False)
     _show(chosen)
     reports = home_of(chosen.storage) / "reports"
-    reports.mkdir(exist_ok=True)
+    with suppress(OSError):  # what is wrong with the folder is said when the report is written
+        reports.mkdir(exist_ok=True)
     path = chosen.report(reports / f"{chosen.name}.html")
     out.print(f"\nreport: {path}", highlight=False, soft_wrap=True)
     if chosen.front().empty:

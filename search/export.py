@@ -49,7 +49,7 @@ def export(study: StoredStudy, trial: int, directory: Path) -> Path:
 
     Raises:
         UsageError: If there is no such trial, it was not measured, or the folder is in use or
-            cannot be made.
+            cannot be made or filled.
         BundleError: If the artifact does not give what was recorded.
         ArtifactError: If the artifact is missing or damaged.
     """
@@ -90,6 +90,8 @@ def export(study: StoredStudy, trial: int, directory: Path) -> Path:
         _replay(staging)
         staging.chmod(0o755)
         staging.replace(directory)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return directory
@@ -114,7 +116,8 @@ def checked_task(study: StoredStudy) -> PreparedTask:
 
 def _unwritable(directory: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"cannot write {directory}: {error.strerror or error}; name a folder that can be made"
+        f"cannot write {directory}: {error.strerror or error}; name a folder that can be made, "
+        "where there is room"
     )
 
 

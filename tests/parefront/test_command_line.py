@@ -250,6 +250,20 @@ def test_a_baseline_that_fails_ends_it_and_what_it_says_is_shown_as_it_is(tmp_pa
 
 
 @pytest.mark.slow
+def test_a_report_that_cannot_be_written_is_said_after_the_front(tmp_path: Path) -> None:
+    in_folder(tmp_path)
+    (tmp_path / ".parefront").mkdir()
+    (tmp_path / ".parefront" / "reports").touch()
+    ended = command("launch", "study.toml", "--trials", "2", "--engine", "inline", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "The search ended" in ended.stdout
+    assert "trial" in ended.stdout.split("The search ended")[1]
+    assert "cannot write .parefront/reports/tiny.html: Not a directory" in " ".join(
+        ended.stderr.split()
+    )
+    assert "Traceback" not in ended.stderr
+
+
 def test_an_impossible_bound_ends_and_says_what_came_nearest(tmp_path: Path) -> None:
     text = FILE + "[objectives]\naccuracy = {}\nlatency = {}\nsize = { at_most = 10 }\n"
     ended = command("launch", "study.toml", cwd=in_folder(tmp_path, text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import optuna
@@ -96,6 +97,23 @@ def test_a_bundle_that_cannot_be_written_is_refused(done: pf.Study, tmp_path: Pa
     for folder in (Path("/proc/bundle"), tmp_path / "file" / "bundle"):
         with pytest.raises(UsageError, match=f"cannot write {folder}: .*name a folder"):
             done.export(0, folder)
+
+
+@pytest.mark.parametrize("room", ["size=16k", "nr_inodes=5"])
+def test_a_disk_without_room_for_a_bundle_is_said(
+    done: pf.Study, tmp_path: Path, room: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", room, "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a file system is not permitted")
+    try:
+        with pytest.raises(UsageError, match="cannot write .*No space left.*where there is room"):
+            done.export(0, disk / "bundle")
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize(
