@@ -77,7 +77,7 @@ def training_task() -> pf.Task:
 
 TRAINING_SPACE: Mapping[str, Mapping[str, Any]] = {
     "recover": {
-        "epochs": 8,
+        "epochs": 4,
         "soft_weight": 0.5,
         "soft_loss": "kl",
         "batch_size": 64,

@@ -111,7 +111,7 @@ def speedup(*, quick: bool) -> Results:
     """Two workers against one."""
     from benchmarks.ray_trials import ceilings, speedups, spread
 
-    trials, repeats = (14, 1) if quick else (24, 3)
+    trials, repeats = (14, 1) if quick else (30, 3)
     found = speedups(trials, repeats)
     print(f"two workers: {spread(found)} times the trials of one")
     most = ceilings(trials, repeats)
