@@ -54,7 +54,7 @@ class Undecided(Rule):
     def __init__(self, weight: torch.Tensor, rounded: Rounded) -> None:
         super().__init__()
         levels, step = rounded.levels, rounded.step.detach()
-        scaled = weight.detach() / step
+        scaled = (weight.detach() / step).contiguous()
         below = (torch.bucketize(scaled, levels, right=True) - 1).clamp(0, len(levels) - 2)
         self._lower, self._upper = levels[below], levels[below + 1]
         self._step = step

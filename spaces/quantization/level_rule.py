@@ -45,7 +45,7 @@ class _Slower(torch.autograd.Function):
 
 def _nearest(x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     edges = (levels[:-1] + levels[1:]) / 2
-    return levels[torch.bucketize(x, edges)]
+    return levels[torch.bucketize(x.contiguous(), edges)]
 
 
 class Rounded(Rule):

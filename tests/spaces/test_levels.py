@@ -8,6 +8,7 @@ from torch import nn
 
 from parefront.errors import StageError
 from parefront.spaces.distillation.recovery import RecoveryConfig, RecoveryTraining
+from parefront.spaces.quantization.adaptive_rounding import Undecided
 from parefront.spaces.quantization.level_rule import Rounded, best_steps
 from parefront.spaces.quantization.level_sets import LEVEL_SETS, additive, power_of_two, uniform
 from parefront.spaces.quantization.levels import (
@@ -75,6 +76,18 @@ class TestLevels:
         whole = (made / rule.step).detach()
         assert set(whole.round().flatten().int().tolist()) <= set(additive(4))
         assert torch.equal(whole.round() * rule.step, made)
+
+    def test_weights_that_lie_across_in_memory_are_no_reason_to_warn(self) -> None:
+        held = torch.randn(6, 8).t()  # as pruning leaves some
+        torch.set_warn_always(True)
+        try:
+            rule = Rounded(held, additive(4), 0)
+            made = rule(held)
+            between = Undecided(held, rule)(held)
+        finally:
+            torch.set_warn_always(False)
+        torch.testing.assert_close(made, rule(held.contiguous()))
+        assert between.shape == held.shape
 
     def test_gradients_are_those_of_learned_steps(self) -> None:
         # Esser et al. 2020, equations 2 and 3, by hand: inside, at a level, and beyond the largest.
