@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
@@ -67,8 +68,21 @@ def _table(title: str, model: type[BaseModel]) -> Table:
             if field.is_required()
             else _plain(field.get_default(call_default_factory=True))
         )
-        table.add_row(Text(name), Text(default), Text(field.description or meanings.get(name, "")))
+        meaning = field.description or meanings.get(name, "")
+        known = [each for each in _literals(field.annotation) if each not in (True, False, None)]
+        if len(known) > 1 and not all(repr(each) in f"{default}{meaning}" for each in known):
+            meaning += f" Possible are {', '.join(map(repr, known))}."
+        table.add_row(Text(name), Text(default), Text(meaning))
     return table
+
+
+def _literals(annotation: object) -> list[object]:
+    """The values that a type allows by name, within unions and choices too."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    generic = getattr(annotation, "__pydantic_generic_metadata__", {"args": ()})
+    parts = (*get_args(annotation), *generic["args"])
+    return [value for part in parts for value in _literals(part)]
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:

@@ -181,6 +181,18 @@ def test_help_explains_every_key_of_a_study_file(tmp_path: Path) -> None:
     assert not [cells for cells in rows if cells[0].strip() and not cells[-1].strip()]
 
 
+def test_help_names_what_is_possible_beyond_the_defaults(tmp_path: Path) -> None:
+    shown = " ".join(command("help", "study", cwd=tmp_path).stdout.replace("│", " ").split())
+    for values in (
+        "'ratio', 'sensitivity', 'latency', 'energy'",
+        "'spatial', 'tucker', 'separable', 'grouped', 'bottleneck'",
+        "'once', 'linear', 'cubic', 'rounds'",
+        "'timed', 'fixed'",
+    ):
+        assert f"Possible are {values}." in shown
+    assert "Possible are True" not in shown
+
+
 @pytest.mark.parametrize(
     "name",
     [
