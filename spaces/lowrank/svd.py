@@ -20,7 +20,6 @@ from parefront.spaces.lowrank.layerwise import distil, seen
 from parefront.spaces.lowrank.shares import Layers, Shares, by_latency, by_sensitivity
 from parefront.spaces.lowrank.surgery import failure, replace, replaceable
 from parefront.spaces.lowrank.ways import Wanted, plan, why_not
-from parefront.spaces.pruning.channels import ChannelPruning
 from parefront.spaces.pruning.parts import dense
 from parefront.spaces.ranges import Choice
 from parefront.spaces.stage import (
@@ -34,7 +33,8 @@ from parefront.spaces.stage import (
 )
 
 _DENSE = (nn.Linear, nn.modules.conv._ConvNd)
-_PRUNE = ChannelPruning.name
+_PRUNE = "prune"
+"""Channel pruning by name: were its code imported, a change of it would be one of this stage's."""
 
 
 class Factorization(Stage[FactorizationConfig, nn.Module]):
