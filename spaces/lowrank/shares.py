@@ -22,7 +22,8 @@ PROBED = (0.15, 0.3, 0.5, 0.75)
 TIMED = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of the break-even rank that are timed."""
 
-Layers = Mapping[str, Dense | nn.Embedding]
+Named = Mapping[str, Dense | nn.Embedding]
+"""Layers by their names."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Shares:
 
 
 def by_sensitivity(
-    model: nn.Module, layers: Layers, config: FactorizationConfig, context: StageContext
+    model: nn.Module, layers: Named, config: FactorizationConfig, context: StageContext
 ) -> Shares:
     """Shares that cost the least loss in sum, as far as each layer by itself tells.
 
@@ -68,15 +69,19 @@ def by_sensitivity(
     sizes = {name: layers[name].weight.numel() for name in grown}
     shares = shared_out(grown, sizes, config.share)
     kept = {name: share for name, share in shares.items() if share < 1}
-    left = {
-        name: "the loss needs it dense" if grown.get(name) else "nothing saves parameters in it"
-        for name in layers.keys() - kept.keys()
-    }
+    left = {}
+    for name in layers:
+        if name in grown and name not in kept:
+            left[name] = "the loss needs it dense"
+        elif name not in grown and levels[name]:
+            left[name] = "the model needs its dense weight"
+        elif name not in grown:
+            left[name] = "nothing saves parameters in it"
     return Shares(kept, left, {"sensitivity": by_loss(grown)})
 
 
 def by_latency(
-    model: nn.Module, layers: Layers, config: FactorizationConfig, context: StageContext
+    model: nn.Module, layers: Named, config: FactorizationConfig, context: StageContext
 ) -> Shares:
     """The largest shares with which each layer runs in a share of its time.
 

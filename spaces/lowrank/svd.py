@@ -17,7 +17,7 @@ from parefront.spaces.lowrank.config import (
     kinds,
 )
 from parefront.spaces.lowrank.layerwise import distil, seen
-from parefront.spaces.lowrank.shares import Layers, Shares, by_latency, by_sensitivity
+from parefront.spaces.lowrank.shares import Named, Shares, by_latency, by_sensitivity
 from parefront.spaces.lowrank.surgery import failure, replace, replaceable
 from parefront.spaces.lowrank.ways import Wanted, plan, why_not
 from parefront.spaces.pruning.parts import dense
@@ -201,7 +201,7 @@ class Factorization(Stage[FactorizationConfig, nn.Module]):
         return config.rank == "latency"
 
 
-def _check(layers: Layers, config: FactorizationConfig) -> None:
+def _check(layers: Named, config: FactorizationConfig) -> None:
     """Checks that what would be factorised has finite weights.
 
     Raises:
@@ -216,7 +216,7 @@ def _check(layers: Layers, config: FactorizationConfig) -> None:
 
 
 def _shares(
-    model: nn.Module, layers: Layers, config: FactorizationConfig, context: StageContext
+    model: nn.Module, layers: Named, config: FactorizationConfig, context: StageContext
 ) -> Shares:
     """How much each layer keeps, of what the rank says."""
     if config.rank == "sensitivity":

@@ -94,6 +94,25 @@ def test_what_the_loss_needs_most_stays_dense() -> None:
     assert list(achieved["ranks"]) == ["quiet"]
 
 
+def test_what_the_model_reads_itself_and_what_is_tiny_stay_dense() -> None:
+    class Reader(Branches):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tiny = nn.Linear(10, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            quiet = nn.functional.linear(x, self.quiet.weight)
+            return self.loud(x) + quiet + self.tiny(quiet)  # type: ignore[no-any-return]
+
+    model = Reader().eval()
+    achieved = STAGE.apply(model, config("sensitivity", 0.5), taught(model)).achieved
+    assert achieved["left"] == {
+        "quiet": "the model needs its dense weight",
+        "tiny": "nothing saves parameters in it",
+    }
+    assert list(achieved["ranks"]) == ["loud"]
+
+
 def in_time(latencies: dict[str, float]) -> Any:
     """A clock on which a layer of `r` parts of its parameters takes `r` times a figure."""
 
