@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -23,9 +22,9 @@ from parefront.spaces.pruning.weights import (
     WeightPruningChoices,
     WeightPruningConfig,
 )
-from parefront.spaces.stage import StageContext, TargetTraits
+from parefront.spaces.stage import TargetTraits
 from tests.exporting import assert_ships
-from tests.zoo import Memory, make
+from tests.zoo import taught
 
 STAGE = ChannelPruning(ChannelPruningChoices(), TargetTraits(format="onnx", channel_multiple=8))
 CONFIG = ChannelPruningConfig(ratio=0.5, importance="l2", scope="sensitivity", multiple=1)
@@ -50,15 +49,6 @@ class Branches(nn.Module):
         if self.stiff and quiet.shape[1] != 16:
             raise ValueError("as wide as ever")
         return self.loud_head(F.relu(self.loud(x))) + self.quiet_head(quiet)  # type: ignore[no-any-return]
-
-
-def taught(model: nn.Module) -> StageContext:
-    """A context whose labels are what the model says."""
-    context = make("mlp")[1]
-    ((x,), _) = next(context.calibration.batches(64))
-    with torch.no_grad():
-        known = Memory((x,), model(x).argmax(dim=1))
-    return replace(context, example=(x[:2],), calibration=known, train=known)
 
 
 def test_the_growth_is_that_of_the_group_without_its_channels() -> None:

@@ -16,9 +16,9 @@ from parefront.errors import StageError
 from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
 from parefront.spaces.lowrank.shares import PROBED, TIMED, by_sensitivity, thickest
 from parefront.spaces.lowrank.svd import Factorization
-from parefront.spaces.stage import Find, StageContext, TargetTraits
+from parefront.spaces.stage import Find, TargetTraits
 from tests.exporting import assert_ships
-from tests.zoo import Memory, make
+from tests.zoo import taught
 
 STAGE = Factorization(FactorizationChoices(), TargetTraits(format="onnx", channel_multiple=8))
 
@@ -40,15 +40,6 @@ class Branches(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         loud, quiet = self.loud(x), self.quiet(x)
         return 30.0 * loud + 1e-3 * quiet  # type: ignore[no-any-return]
-
-
-def taught(model: nn.Module) -> StageContext:
-    """A context whose labels are what the model says."""
-    context = make("mlp")[1]
-    ((x,), _) = next(context.calibration.batches(64))
-    with torch.no_grad():
-        known = Memory((x,), model(x).argmax(dim=1))
-    return replace(context, example=(x[:2],), calibration=known, train=known)
 
 
 def test_the_growth_is_that_of_the_layer_with_fewer_singular_values() -> None:
