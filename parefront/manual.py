@@ -69,7 +69,8 @@ def _table(title: str, model: type[BaseModel]) -> Table:
             else _plain(field.get_default(call_default_factory=True))
         )
         meaning = field.description or meanings.get(name, "")
-        known = [each for each in _literals(field.annotation) if each not in (True, False, None)]
+        known = [each for each in _literals(field.annotation) if isinstance(each, str | int)]
+        known = [each for each in known if not isinstance(each, bool)]
         if len(known) > 1 and not all(repr(each) in f"{default}{meaning}" for each in known):
             meaning += f" Possible are {', '.join(map(repr, known))}."
         table.add_row(Text(name), Text(default), Text(meaning))

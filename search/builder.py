@@ -115,6 +115,11 @@ class Builder:
             clock=self.clock,
         )
 
+    def timed(self, candidate: Candidate) -> bool:
+        """Whether a stage of a candidate may time layers."""
+        stages: dict[str, AnyStage] = {stage.name: stage for stage in self.space.stages}
+        return any(stages[name].timed(config) for name, config in candidate.configs)
+
     def training(self, candidate: Candidate) -> str | None:
         """The key of what the last dear stage of a candidate makes; `None` if none is on."""
         steps = self._steps(candidate, trained=True)

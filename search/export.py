@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from parefront.search.stored_study import StoredStudy
 
 _CHECK_EXAMPLES = 8
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 def export(study: StoredStudy, trial: int, directory: Path) -> Path:
@@ -91,6 +93,8 @@ def export(study: StoredStudy, trial: int, directory: Path) -> Path:
         staging.chmod(0o755)
         staging.replace(directory)
     except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise  # such as of the task's own files
         raise _unwritable(directory, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from parefront.errors import BuildError, StageError
+from parefront.errors import BuildError, DeviceAwayError, MeasurementError, StageError
 from parefront.objectives.targets.catalog import runtime
 from parefront.objectives.targets.device import Device, Effort
 from parefront.objectives.targets.target import Target
@@ -30,7 +30,7 @@ class LayerClock:
         device: Where it is timed.
         target: The runtime, its threads and the batch size.
         example: A batch of that size for the whole model.
-        key: What timings depend on besides: the device and its runtime.
+        key: What timings depend on besides the layers: device, runtime, batch size and effort.
     """
 
     def __init__(self, device: Device, target: Target, example: Inputs, key: str) -> None:
@@ -42,8 +42,9 @@ class LayerClock:
         """The latency of a replacement over that of the layer; lower is faster.
 
         Raises:
-            StageError: If the layer is not called with one tensor, or cannot be exported by itself.
-            MeasurementError: If the device cannot time it.
+            StageError: If the layer is not called with one tensor, or cannot be exported or run by
+                itself.
+            DeviceAwayError: If the device cannot be reached.
         """
         layer = model.get_submodule(name)
         given = self._given(model, layer)
@@ -53,7 +54,9 @@ class LayerClock:
         if same not in self._known:
             try:
                 self._known[same] = self._ratio(layer, replacement, given)
-            except BuildError as error:
+            except DeviceAwayError:
+                raise
+            except (BuildError, MeasurementError) as error:
                 raise StageError(f"{name} cannot be timed by itself: {error}") from error
         return self._known[same]
 

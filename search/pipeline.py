@@ -202,11 +202,13 @@ class Pipeline:
     def look(self, candidate: Candidate) -> dict[str, Measurement]:
         """What can be known of a candidate from its untrained file, without running it.
 
+        Nothing of one for which layers would have to be timed.
+
         Raises:
             TrialError: If it cannot be built.
         """
         exact = [m for m in self._cheap() if not m.objective.on_device]
-        if not exact:
+        if not exact or self.builder.timed(candidate):
             return {}
         with self.store.scratch() as folder:
             path = folder / f"candidate.{self.format}"

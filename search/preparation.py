@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from parefront.objectives.throughput import Throughput
 from parefront.search.baseline import trained_baseline
 from parefront.search.builder import Builder, tiled
 from parefront.search.launch import Progress
-from parefront.search.layer_clock import LayerClock
+from parefront.search.layer_clock import EFFORT, LayerClock
 from parefront.search.opened import OpenedStudy, measures_of
 from parefront.search.pipeline import Pipeline
 from parefront.search.scenes import Devices, named, scenes
@@ -165,7 +165,7 @@ def pipeline_of(
         devices[None],
         settings.target,
         tiled(task.example, settings.target.batch_size),
-        baseline.fingerprint_id,
+        chained(baseline.fingerprint_id, settings.target.batch_size, asdict(EFFORT)),
     )
     return Pipeline(
         replace(builder, clock=clock),

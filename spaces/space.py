@@ -272,10 +272,10 @@ class Space:
         """The candidate with its stages in the order they run."""
         names = list(on)
         for stage in self.stages:
-            later = stage.goes_before(on[stage.name]) if stage.name in on else None
-            if later in names:
+            behind = stage.goes_before(on[stage.name]) if stage.name in on else None
+            if behind in names:
                 names.remove(stage.name)
-                names.insert(names.index(later), stage.name)
+                names.insert(names.index(behind), stage.name)
         return Candidate(tuple((name, on[name]) for name in names))
 
     def _must(self, stage: AnyStage, on: Mapping[str, StageConfig]) -> bool:

@@ -83,10 +83,9 @@ def by_sensitivity(
 def by_latency(
     model: nn.Module, layers: Named, config: FactorizationConfig, context: StageContext
 ) -> Shares:
-    """The largest shares with which each layer runs in a share of its time.
+    """The largest of some shares with which each layer was seen to run in a share of its time.
 
-    Each layer alone is timed at the shares `TIMED` beside the dense one; between two of them
-    latency is taken for a straight line.
+    Each layer alone is timed at the shares `TIMED` beside the dense one.
 
     Args:
         model: The model; it is not changed.
@@ -124,40 +123,15 @@ def by_latency(
             left[name] = found
             continue
         ratios = {float(share): ratio for share, ratio in found.items()}
-        share = thickest(ratios, config.share)
-        if share is not None:
-            kept[name] = share
+        fast = [share for share, ratio in ratios.items() if ratio <= config.share]
+        if fast:
+            kept[name] = max(fast)
         elif ratios:
             left[name] = f"at no rank was it seen to run in {config.share:.3g} of its latency"
         else:
             left[name] = "nothing saves parameters in it"
         latencies[name] = {share: round(ratio, 4) for share, ratio in found.items()}
     return Shares(kept, left, {"latency": latencies})
-
-
-def thickest(latencies: Mapping[float, float], most: float) -> float | None:
-    """The largest share whose latency is at most so much, `None` if none was seen.
-
-    Args:
-        latencies: Latency by share.
-        most: The latency.
-
-    Example:
-        >>> thickest({0.5: 0.6, 1.0: 1.4}, 1.0)
-        0.75
-        >>> thickest({0.5: 1.2, 1.0: 1.1}, 1.0) is None
-        True
-    """
-    shares = sorted(latencies)
-    within = [share for share in shares if latencies[share] <= most]
-    if not within:
-        return None
-    best = within[-1]
-    if best == shares[-1]:
-        return best
-    beyond = shares[shares.index(best) + 1]
-    low, high = latencies[best], latencies[beyond]
-    return best + (beyond - best) * (most - low) / (high - low)
 
 
 def _different(

@@ -276,6 +276,7 @@ def test_a_report_that_cannot_be_written_is_said_after_the_front(tmp_path: Path)
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_impossible_bound_ends_and_says_what_came_nearest(tmp_path: Path) -> None:
     text = FILE + "[objectives]\naccuracy = {}\nlatency = {}\nsize = { at_most = 10 }\n"
     ended = command("launch", "study.toml", cwd=in_folder(tmp_path, text))

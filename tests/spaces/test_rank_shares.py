@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from parefront.errors import StageError
 from parefront.spaces.lowrank.config import FactorizationChoices, FactorizationConfig
-from parefront.spaces.lowrank.shares import PROBED, TIMED, by_sensitivity, thickest
+from parefront.spaces.lowrank.shares import PROBED, by_sensitivity
 from parefront.spaces.lowrank.svd import Factorization
 from parefront.spaces.stage import Find, TargetTraits
 from tests.exporting import assert_ships
-from tests.zoo import taught
+from tests.zoo import Memory, make, taught
 
 STAGE = Factorization(FactorizationChoices(), TargetTraits(format="onnx", channel_multiple=8))
 
@@ -165,20 +165,30 @@ def test_only_ranks_by_latency_depend_on_timings() -> None:
     assert timed == ["latency"]
 
 
-@given(
-    st.lists(st.floats(0.01, 3.0), min_size=len(TIMED), max_size=len(TIMED)), st.floats(0.05, 2.0)
-)
-def test_the_thickest_is_between_one_within_and_one_beyond(
-    ratios: list[float], most: float
+@settings(deadline=None, max_examples=30)
+@given(st.integers(4, 80), st.integers(4, 80), st.sampled_from([1, 4, 8]), st.floats(0.1, 1.5))
+def test_the_rank_that_is_taken_was_seen_to_be_fast_enough(
+    rows: int, columns: int, multiple: int, slow: float
 ) -> None:
-    latencies = dict(zip(TIMED, ratios, strict=True))
-    share = thickest(latencies, most)
-    if share is None:
-        assert min(ratios) > most
-        return
-    within = max(s for s in TIMED if latencies[s] <= most)
-    beyond = min((s for s in TIMED if s > within), default=1.0)
-    assert within <= share <= beyond
+    model = nn.Sequential(nn.Linear(columns, rows), nn.ReLU(), nn.Linear(rows, 10)).eval()
+    x = torch.randn(8, columns)
+    known = Memory((x,), torch.zeros(8, dtype=torch.long))
+    context = replace(make("mlp")[1], example=(x[:2],), calibration=known, train=known)
+    ratio = in_time({"0": slow, "2": slow})
+
+    def noted(model: nn.Module, name: str, part: nn.Module) -> float:
+        found: float = ratio(model, name, part)
+        seen[name, part.get_parameter("0.weight").shape[0]] = found
+        return found
+
+    seen: dict[tuple[str, int], float] = {}
+    applied = STAGE.apply(
+        model, config("latency", 0.5, multiple=multiple), replace(context, clock=noted)
+    )
+    ranks = {name: rank for name, (_, rank) in applied.achieved["ranks"].items()}
+    for name in ("0", "2"):
+        fast = [rank for (layer, rank), ratio in seen.items() if layer == name and ratio <= 0.5]
+        assert ranks.get(name) == max(fast, default=None)
 
 
 @pytest.mark.parametrize("rank", ["sensitivity", "latency"])
