@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,15 @@ from parefront.spaces.allocation import by_loss, sensitivities, shared_out
 from parefront.spaces.lowrank.config import FactorizationConfig
 from parefront.spaces.lowrank.layers import Dense
 from parefront.spaces.lowrank.surgery import failure, replace
-from parefront.spaces.lowrank.ways import Wanted, plan
+from parefront.spaces.lowrank.ways import Plan, Wanted, plan
 from parefront.spaces.stage import StageContext
 
 PROBED = (0.15, 0.3, 0.5, 0.75)
 """Shares of the break-even rank that are tried on a layer by itself."""
 TIMED = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of the break-even rank that are timed."""
+
+_NOTHING = "nothing saves parameters in it"
 
 Named = Mapping[str, Dense | nn.Embedding]
 """Layers by their names."""
@@ -54,15 +56,13 @@ def by_sensitivity(
         config: Its ratio is the share that all weights keep together.
         context: Gives the loss and examples.
     """
+    plans = {name: _plans(layer, config, PROBED) for name, layer in layers.items()}
 
     def thinned(name: str, share: float) -> nn.Module | None:
-        found = plan(layers[name], config.convolution, Wanted(share, config.multiple))
-        if found is None:
-            return None
-        probe = replace(model, {name: found.make()})
+        probe = replace(model, {name: plans[name][share].make()})
         return None if failure(probe, context.example) else probe
 
-    levels = {name: _different(layer, config, PROBED) for name, layer in layers.items()}
+    levels = {name: list(each) for name, each in plans.items()}
     what = f"factorize, {config.convolution}, {config.multiple}"
     told = sensitivities(model, levels, thinned, context, what=what)
     grown = {name: {**losses, 1.0: 0.0} for name, losses in told.items() if losses}
@@ -76,7 +76,7 @@ def by_sensitivity(
         elif name not in grown and levels[name]:
             left[name] = "the model needs its dense weight"
         elif name not in grown:
-            left[name] = "nothing saves parameters in it"
+            left[name] = _NOTHING
     return Shares(kept, left, {"sensitivity": by_loss(grown)})
 
 
@@ -100,47 +100,42 @@ def by_latency(
     if clock is None:
         raise StageError("ranks by latency need a target that layers can be timed on")
 
-    def timed(name: str) -> Iterator[tuple[str, float]]:
-        for share in _different(layers[name], config, TIMED):
-            found = plan(layers[name], config.convolution, Wanted(share, config.multiple))
-            if found is not None:
-                context.tick()
-                yield str(share), clock(model, name, found.make())
-
-    def measure() -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name in layers:
-            try:
-                found[name] = dict(timed(name))
-            except StageError as error:
-                found[name] = str(error)
-        return found
-
-    what = ["latency of ranks", config.convolution, config.multiple, list(layers)]
     kept, left, latencies = {}, {}, {}
-    for name, found in context.remember(json.dumps(what), measure).items():
-        if isinstance(found, str):
-            left[name] = found
+    for name, layer in layers.items():
+        plans = _plans(layer, config, TIMED)
+        if not plans:
+            left[name] = _NOTHING
             continue
-        ratios = {float(share): ratio for share, ratio in found.items()}
-        fast = [share for share, ratio in ratios.items() if ratio <= config.share]
+
+        def measure(name: str = name, plans: Mapping[float, Plan] = plans) -> dict[str, float]:
+            found = {}
+            for share, each in plans.items():
+                context.tick()
+                found[str(share)] = clock(model, name, each.make())
+            return found
+
+        what = ["latency of ranks", config.convolution, config.multiple, name]
+        try:
+            ratios = context.remember(json.dumps(what), measure)
+        except StageError as error:  # which is not remembered: it may go well another time
+            left[name] = str(error)
+            continue
+        latencies[name] = {share: round(ratio, 4) for share, ratio in ratios.items()}
+        fast = [float(share) for share, ratio in ratios.items() if ratio <= config.share]
         if fast:
             kept[name] = max(fast)
-        elif ratios:
-            left[name] = f"at no rank was it seen to run in {config.share:.3g} of its latency"
         else:
-            left[name] = "nothing saves parameters in it"
-        latencies[name] = {share: round(ratio, 4) for share, ratio in found.items()}
+            left[name] = f"at no rank was it seen to run in {config.share:.3g} of its latency"
     return Shares(kept, left, {"latency": latencies})
 
 
-def _different(
+def _plans(
     layer: Dense | nn.Embedding, config: FactorizationConfig, shares: Sequence[float]
-) -> list[float]:
-    """The shares, without those that round to the ranks of a smaller one, or save nothing."""
-    found: dict[tuple[int, ...], float] = {}
+) -> dict[float, Plan]:
+    """What the layer becomes by share; each only once, and nothing that saves no parameters."""
+    found: dict[tuple[int, ...], tuple[float, Plan]] = {}
     for share in shares:
         each = plan(layer, config.convolution, Wanted(share, config.multiple))
         if each is not None:
-            found.setdefault(tuple(each.ranks), share)
-    return list(found.values())
+            found.setdefault(tuple(each.ranks), (share, each))
+    return dict(found.values())

@@ -160,6 +160,24 @@ def test_timings_are_remembered() -> None:
     assert STAGE.apply(model, config("latency", 0.8), forgetful).achieved == first.achieved
 
 
+def test_what_could_not_be_timed_is_tried_again() -> None:
+    model = Branches().eval()
+    facts: dict[str, Any] = {}
+
+    def remember(name: str, find: Find) -> Any:
+        if name not in facts:
+            facts[name] = find()
+        return facts[name]
+
+    context = replace(taught(model), clock=in_time({"loud": 0.5}), remember=remember)
+    first = STAGE.apply(model, config("latency", 0.8), context).achieved
+    assert first["left"] == {"quiet": "quiet cannot be timed"}
+    mended = replace(context, clock=in_time({"quiet": 0.5}))
+    assert set(STAGE.apply(model, config("latency", 0.8), mended).achieved["ranks"]) == {
+        "loud", "quiet"
+    }  # fmt: skip
+
+
 def test_only_ranks_by_latency_depend_on_timings() -> None:
     timed = [r for r in ("ratio", "sensitivity", "latency") if STAGE.timed(config(r, 0.5))]
     assert timed == ["latency"]
