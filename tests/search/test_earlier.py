@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,18 @@ from parefront.objectives.measurement import Measurement
 from parefront.search import earlier as module
 from parefront.search import opened as opened_module
 from parefront.search.earlier import Earlier, earlier
-from parefront.search.entry import Entry
-from parefront.search.measures import measures
 from parefront.search.opened import OpenedStudy
-from parefront.search.records import Origin, Outcome, Owner, Rung, Status, TrialRecord
+from parefront.search.records import Outcome, Rung, Status
 from parefront.search.storage import open_storage
 from parefront.search.study_file import StudyFile
 from parefront.search.study_record import BaselineRecord
 from parefront.search.task import PreparedTask, prepare
-from parefront.search.useful_orders import useful_orders
 from parefront.search.warm_start import drawn
 from parefront.spaces.ranges import FloatRange
 from parefront.spaces.space import Candidate, Space
 from parefront.spaces.stage import TargetTraits
 from tests.search.fakes import WidthChoices, space
+from tests.search.past_trials import candidate, entry, outcome, record
 from tests.tiny import data, make
 
 Kind = tuple[float, str]
@@ -83,27 +81,6 @@ def begin(
         )
     )
     return opened
-
-
-def candidate(ratio: float, kind: str = "a") -> Candidate:
-    return space().candidate({"width": {"ratio": ratio, "kind": kind}, "repair": {"steps": 1.5}})
-
-
-def record(of: Candidate) -> TrialRecord:
-    owner = Owner(host="elsewhere", place="elsewhere", pid=1, started=0.0)
-    return TrialRecord(
-        candidate_id=of.id, candidate=of.as_dict(), origin=Origin.SAMPLED, owner=owner
-    )
-
-
-def outcome(accuracy: float | None, size: float, status: Status = Status.COMPLETE) -> Outcome:
-    values = {"latency": size / 1e6, "size": size}
-    if accuracy is not None:
-        values["accuracy"] = accuracy
-    return Outcome(
-        status=status,
-        measurements={n: Measurement.exact(v, "", "made up") for n, v in values.items()},
-    )
 
 
 def add(opened: OpenedStudy, of: Candidate, ended: Outcome) -> None:
@@ -458,62 +435,3 @@ def test_of_many_trials_some_of_every_kind_are_kept(
     away = np.median([row[0] for row in table if row[0] in told])
     assert away < 0.9  # and not only good ones
     assert len(found.model_dump_json()) < 50_000
-
-
-def entry(number: int, of: Candidate, ended: Outcome) -> Entry:
-    trial = optuna.trial.create_trial(state=optuna.trial.TrialState.COMPLETE, values=[0.0])
-    trial.number = number
-    return Entry(trial, record(of), ended)
-
-
-def by_hand(points: np.ndarray[Any, Any], first: int) -> list[int]:
-    """Farthest-first order, one step at a time."""
-    order = [first]
-    while len(order) < len(points):
-        rest = [i for i in range(len(points)) if i not in order]
-        nearest: Callable[[int], float] = lambda i: min(  # noqa: E731
-            float(np.linalg.norm(points[i] - points[j])) for j in order
-        )
-        order.append(max(rest, key=nearest))
-    return order
-
-
-def test_the_front_is_ordered_farthest_first() -> None:
-    rng = np.random.default_rng(1)
-    accuracy = np.sort(rng.random(12))
-    size = np.exp(np.sort(rng.normal(size=12)) + 5)
-    entries = [
-        entry(number, candidate(0.5, "a"), outcome(a, s))
-        for number, (a, s) in enumerate(zip(accuracy.tolist(), size.tolist(), strict=True))
-    ]
-    chosen = [m for m in measures(StudyFile.of({
-        "study": {"name": "x", "task": "x"}, "objectives": {"accuracy": {}, "size": {}},
-    }).objectives, []) if m.goal.optimize]  # fmt: skip
-    front, near, latest, shuffled = useful_orders(entries, chosen, pf.metrics.accuracy.direction)
-    numbers = [each.trial.number for each in front]
-    scaled = np.column_stack([accuracy, np.log(size)])
-    scaled = (scaled - scaled.min(axis=0)) / np.ptp(scaled, axis=0)
-    scaled[:, 0] = 1 - scaled[:, 0]
-    first = int(np.linalg.norm(scaled, axis=1).argmin())
-    assert numbers == by_hand(scaled, first)
-    assert [each.trial.number for each in latest] == list(range(11, -1, -1))
-    assert sorted(each.trial.number for each in near) == list(range(12))
-    assert sorted(each.trial.number for each in shuffled) == list(range(12))
-
-
-def test_the_nearest_to_the_front_come_first() -> None:
-    behind = {0: 0.0, 1: 0.3, 2: 0.1, 3: 0.0, 4: 0.2}
-    entries = [
-        entry(number, candidate(0.5), outcome(0.9 - 0.5 * (number == 3) - gap, 1000.0 * scale))
-        for (number, gap), scale in zip(behind.items(), (4, 4, 4, 1, 4), strict=True)
-    ]
-    chosen = [m for m in measures({"accuracy": pf_goal(), "size": pf_goal()}, [])
-              if m.goal.optimize]  # fmt: skip
-    _, near, _, _ = useful_orders(entries, chosen, pf.metrics.accuracy.direction)
-    assert [behind[each.trial.number] for each in near] == sorted(behind.values())
-
-
-def pf_goal() -> Any:
-    return StudyFile.of(
-        {"study": {"name": "x", "task": "x"}, "objectives": {"size": {}}}
-    ).objectives["size"]
