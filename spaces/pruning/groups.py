@@ -216,11 +216,21 @@ def _obstacle(
             continue
         if not isinstance(module, _NARROWABLE):
             return f"coupled to {name}, and a {type(module).__name__} cannot be narrowed"
+        if isinstance(module, nn.modules.conv._ConvNd) and _multiplied(module):
+            return f"coupled to {name}, which has several kernels for each of its input channels"
         if name in shared:
             return f"coupled to {name}, whose weight is shared with {shared[name]}"
         if nn.utils.parametrize.is_parametrized(module):
             return f"coupled to {name}, whose weight is parametrised"
     return None
+
+
+def _multiplied(layer: nn.modules.conv._ConvNd) -> bool:
+    """Whether a depthwise convolution gives more channels than it takes.
+
+    torch-pruning takes it for a plain one, and looks for weights of inputs that it does not have.
+    """
+    return layer.groups == layer.in_channels > 1 and layer.out_channels > layer.in_channels
 
 
 def _blocks(graph: tp.DependencyGraph, traced: tp.dependency.Group) -> int:

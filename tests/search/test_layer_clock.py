@@ -115,3 +115,27 @@ def test_what_was_timed_on_one_device_is_not_taken_for_another(tmp_path: Path) -
         timings.append(len(device.shapes))
     assert timings[0] == timings[2] > 0
     assert timings[1] == 0
+
+
+def test_studies_with_other_batch_sizes_do_not_share_timings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[int] = []
+
+    def ratio(self: LayerClock, layer: nn.Module, thin: nn.Module, given: torch.Tensor) -> float:
+        timed.append(len(given))
+        return 0.5
+
+    monkeypatch.setattr(LayerClock, "_ratio", ratio)
+    for number, batch in enumerate((1, 1, 4)):
+        pf.Study(
+            tiny.task,
+            name=f"timed-{number}",
+            storage=f"sqlite:///{tmp_path / 'studies.db'}",
+            target={"protocol": "fixed", "batch_size": batch},
+            space={"factorize": {"rank": "latency", "multiple": 1}},
+            start=[{"factorize": CONFIG}],
+            trials=2,
+        ).optimize()
+    assert set(timed) == {1, 4}
+    assert timed.count(1) == timed.count(4)  # the second study had what the first one found

@@ -93,3 +93,31 @@ def test_two_orders_are_two_candidates_and_two_models() -> None:
 def test_a_prefix_is_one_of_the_order() -> None:
     candidate = SPACE.candidate({"prune": PRUNE, "factorize": {**THIN, "first": True}})
     assert list(candidate.prefix(1).as_dict()) == ["factorize"]
+
+
+@pytest.mark.parametrize("convolution", ["spatial", "tucker", "grouped", "bottleneck"])
+@pytest.mark.parametrize("kind", ["cnn", "resnet"])
+def test_pruning_narrows_the_parts_of_every_kind_of_factors(kind: str, convolution: str) -> None:
+    model, context = make(kind)
+    configs = {"prune": PRUNE, "factorize": {**THIN, "convolution": convolution, "first": True}}
+    stages = {stage.name: stage for stage in SPACE.stages}
+    sizes = [sum(each.numel() for each in model.parameters())]
+    for name, config in SPACE.candidate(configs).configs:
+        model = stages[name].apply(model, config, context).model
+        sizes.append(sum(each.numel() for each in model.parameters()))
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert_ships(model, context)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "resnet"])
+def test_several_kernels_for_a_channel_keep_their_channels_and_it_is_said(kind: str) -> None:
+    model, context = make(kind)
+    thin = {**THIN, "convolution": "separable", "first": True}
+    stages = {stage.name: stage for stage in SPACE.stages}
+    achieved = {}
+    for name, config in SPACE.candidate({"prune": PRUNE, "factorize": thin}).configs:
+        applied = stages[name].apply(model, config, context)
+        model, achieved[name] = applied.model, applied.achieved
+    assert_ships(model, context)
+    reasons = achieved["prune"]["skipped"].values()
+    assert any("several kernels for each of its input channels" in reason for reason in reasons)
